@@ -1,1 +1,72 @@
+//! A lock-free ring of variable-size frames between one producer and one consumer, over raw memory
+//! that may belong to another process.
+//!
+//! No allocation, no system call, no clock: this crate moves cursors and copies bytes. Whoever uses
+//! it brings the memory ([`MirroredMemory`] over a mapping, or [`channel`] on the heap) and the
+//! doorbell.
+//!
+//! # Frames
+//!
+//! A frame is an eight-byte [`Header`] and a payload, padded to eight bytes. The producer *stages*
+//! frames, then *publishes* all of them with one store. Cursors count bytes since the ring began and
+//! never wrap; each lies on a cache line of its own, written by one end only.
+//!
+//! # A peer that lies
+//!
+//! Each end loads a shared word once, checks it against what it knows, and goes on with its own copy.
+//! A cursor or a length out of range is [`Corruption`]. Payloads are copied out through raw pointers,
+//! so that no reference to memory that a peer can write is ever formed.
+//!
+//! # Waking
+//!
+//! An end that finds nothing to do *arms* its wait word, looks again, and only then parks. The other
+//! moves its cursor, then looks at the wait word, and rings the doorbell if it is armed.
+//!
+//! No wake-up is lost. Let *W* be the store that arms, *L* the look at the cursor that follows it,
+//! *C* the store that moves the cursor, *A* the look at the wait word that follows that. *W* and *L*
+//! are separated by a sequentially consistent fence; *C* and *A* are sequentially consistent. Were
+//! the wake-up lost, *L* would not see *C* and *A* would not see *W*. In the single total order *S*
+//! of sequentially consistent operations, *A* not seeing *W* puts *A* before *W*, hence *C*, which
+//! precedes *A*, before *W* and before the fence that follows it; but then *L*, which comes after
+//! that fence, must see *C*.
+//!
+//! One ring for each park, no more: the word that arms carries a generation, and an end that has
+//! rung for a word never rings for the same one again.
+//!
+//! The consumer moves its cursor with every release but fences only once in a quarter of the ring
+//! and in [`Consumer::settle`], which it must call before it waits. Between those an unordered look
+//! at the producer's wait word rings for a producer that has been asleep for a while.
+//!
+//! Loom models of all this are part of the crate: `RUSTFLAGS="--cfg loom" cargo test -p sinew-ring
+//! --release`.
 
+#![no_std]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod consumer;
+mod control;
+mod corruption;
+mod frame;
+#[cfg(feature = "alloc")]
+mod heap;
+mod loom;
+mod memory;
+mod producer;
+
+#[cfg(all(test, loom))]
+mod model;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use crate::consumer::Consumer;
+pub use crate::control::{ControlBlock, State};
+pub use crate::corruption::Corruption;
+pub use crate::frame::{FRAME_ALIGN, Frame, Frames, HEADER_SIZE, Header, frame_size, max_payload};
+#[cfg(feature = "alloc")]
+pub use crate::heap::{HeapMemory, channel};
+pub use crate::memory::{MAX_CAPACITY, MIN_CAPACITY, Memory, MirroredMemory};
+pub use crate::producer::{Producer, PushError};

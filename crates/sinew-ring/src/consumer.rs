@@ -1,0 +1,268 @@
+//! The end that reads frames.
+#![allow(unsafe_code, reason = "reads through the memory's raw accessors")]
+
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+
+use crate::control::State;
+use crate::corruption::Corruption;
+use crate::frame::{Frame, HEADER_SIZE, frame_size};
+use crate::memory::Memory;
+
+/// The end that reads frames: looks at the oldest, copies it out, releases it.
+///
+/// Every shared word is loaded once and checked against what this end knows; a producer that lies
+/// yields [`Corruption`] and never an access out of bounds.
+///
+/// Waiting for a frame is the mirror image of [waiting for room](crate::Producer#waiting-for-room),
+/// with [`peek`](Self::peek) as the look.
+#[derive(Debug)]
+pub struct Consumer<M> {
+    memory: M,
+    capacity: u64,
+    /// Start of the oldest frame not yet released.
+    head: u64,
+    /// The producer's cursor as last seen; at or behind the true one.
+    published: u64,
+    /// Where the producer's wait word was last looked at with a fence.
+    settled: u64,
+    /// The producer's wait word that was last answered with a ring.
+    rung: u64,
+    generation: u64,
+}
+
+impl<M: Memory> Consumer<M> {
+    /// The consuming end of a fresh ring, in which nothing was consumed yet.
+    ///
+    /// # Safety
+    ///
+    /// This is the only consumer in this memory, and its own cursor is zero.
+    pub unsafe fn new(memory: M) -> Self {
+        let capacity = memory.capacity();
+        Self {
+            memory,
+            capacity,
+            head: 0,
+            published: 0,
+            settled: 0,
+            rung: 0,
+            generation: 0,
+        }
+    }
+
+    /// The ring's memory.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// Bytes consumed since the ring began.
+    #[inline]
+    pub fn position(&self) -> u64 {
+        self.head
+    }
+
+    /// Whether a frame is there, without validating it.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.head != self.published || self.memory.producer().cursor() != self.head
+    }
+
+    #[inline]
+    fn refresh(&mut self) -> Result<(), Corruption> {
+        let found = self.memory.producer().cursor();
+        let most = self.head + self.capacity;
+        if found < self.published || found > most || !found.is_multiple_of(8) {
+            return Err(Corruption::ProducerCursor {
+                found,
+                least: self.published,
+                most,
+            });
+        }
+        self.published = found;
+        Ok(())
+    }
+
+    /// The oldest frame, or `None` if there is none now.
+    ///
+    /// # Errors
+    ///
+    /// A cursor out of range, or a frame that reaches past what was published.
+    #[inline]
+    pub fn peek(&mut self) -> Result<Option<Frame>, Corruption> {
+        if self.head == self.published {
+            self.refresh()?;
+            if self.head == self.published {
+                return Ok(None);
+            }
+        }
+        // SAFETY: at least eight published, unreleased bytes lie at `head`, both being multiples of
+        // eight.
+        let header = unsafe { self.memory.read_header(self.head) };
+        let available = self.published - self.head;
+        if frame_size(u64::from(header.len)) > available {
+            return Err(Corruption::FrameLength {
+                found: u64::from(header.len),
+                published: available,
+            });
+        }
+        Ok(Some(Frame {
+            position: self.head,
+            header,
+        }))
+    }
+
+    /// Copies a part of the frame's payload out, beginning at byte `offset`.
+    ///
+    /// # Panics
+    ///
+    /// If the part reaches past the frame, or the frame was released.
+    #[inline]
+    pub fn copy_part(&self, frame: &Frame, offset: usize, to: &mut [MaybeUninit<u8>]) {
+        assert!(
+            frame.position == self.head
+                && offset <= frame.len()
+                && to.len() <= frame.len() - offset,
+            "a part must lie in the oldest frame"
+        );
+        // SAFETY: `peek` validated the frame, it is not released, and the part lies inside it.
+        unsafe {
+            self.memory.read(
+                self.head + HEADER_SIZE + offset as u64,
+                to.as_mut_ptr().cast(),
+                to.len(),
+            );
+        }
+    }
+
+    /// Where the frame's payload lies, if this memory keeps it contiguous.
+    ///
+    /// The bytes may change under the reader's eyes unless the producer is trusted.
+    pub fn payload(&self, frame: &Frame) -> Option<NonNull<[u8]>> {
+        let start = self.memory.contiguous(frame.position + HEADER_SIZE)?;
+        Some(NonNull::slice_from_raw_parts(start, frame.len()))
+    }
+
+    /// Appends a copy of what is published, `most` bytes at most, for [`Frames`](crate::Frames) to
+    /// read; releases nothing.
+    ///
+    /// Once copied, the bytes cannot change any more, so that a walk over them sees one truth.
+    ///
+    /// # Errors
+    ///
+    /// A cursor out of range.
+    #[cfg(feature = "alloc")]
+    pub fn copy_span(
+        &mut self,
+        to: &mut alloc::vec::Vec<u8>,
+        most: usize,
+    ) -> Result<usize, Corruption> {
+        self.refresh()?;
+        let available = usize::try_from(self.published - self.head).unwrap_or(usize::MAX);
+        let len = available.min(most) & !7;
+        to.reserve(len);
+        let start = to.len();
+        // SAFETY: `len` bytes at `head` are published and unreleased, and `reserve` made room.
+        unsafe { self.memory.read(self.head, to.as_mut_ptr().add(start), len) };
+        // SAFETY: the line above initialised them.
+        unsafe { to.set_len(start + len) };
+        Ok(len)
+    }
+
+    /// Whether `size` bytes from the oldest frame on would be [`release_span`](Self::release_span)'s
+    /// to release.
+    fn holds(&self, size: u64) -> bool {
+        size.is_multiple_of(8) && size <= self.published - self.head
+    }
+
+    /// Gives the frame's space back. True if the producer sleeps and must be rung.
+    ///
+    /// # Panics
+    ///
+    /// If the frame is not the oldest.
+    #[must_use = "true means that the producer sleeps and must be rung"]
+    #[inline]
+    pub fn release(&mut self, frame: Frame) -> bool {
+        assert!(frame.position == self.head, "frames are released in order");
+        self.advance(frame.end())
+    }
+
+    /// Gives back the space of whole frames, `size` bytes in all. True if the producer must be rung.
+    ///
+    /// # Panics
+    ///
+    /// If that is more than was seen to be published.
+    #[must_use = "true means that the producer sleeps and must be rung"]
+    pub fn release_span(&mut self, size: u64) -> bool {
+        assert!(self.holds(size), "only published bytes are released");
+        self.advance(self.head + size)
+    }
+
+    #[inline]
+    fn advance(&mut self, head: u64) -> bool {
+        self.head = head;
+        // The fence costs more than the rest of a receive, so it is paid once in a quarter of the
+        // ring, and by `settle` before this end waits. In between, the hint finds a producer that
+        // has been asleep for longer than a store takes to travel.
+        if self.head - self.settled >= self.capacity / 4 {
+            return self.settle();
+        }
+        self.memory.consumer().set_cursor(self.head);
+        let word = self.memory.producer().wait_hint();
+        self.answer(word)
+    }
+
+    /// Makes sure that a producer which waits for what was released so far is rung. True if it must
+    /// be.
+    ///
+    /// To be called before this end waits, or does anything else for long.
+    #[must_use = "true means that the producer sleeps and must be rung"]
+    #[inline]
+    pub fn settle(&mut self) -> bool {
+        if self.settled == self.head {
+            return false;
+        }
+        self.settled = self.head;
+        self.memory.consumer().set_cursor_fenced(self.head);
+        let word = self.memory.producer().wait_word();
+        self.answer(word)
+    }
+
+    #[inline]
+    fn answer(&mut self, word: u64) -> bool {
+        let ring = word & 1 == 1 && word != self.rung;
+        if ring {
+            self.rung = word;
+        }
+        ring
+    }
+
+    /// Announces that this end is about to park until a frame comes.
+    pub fn arm(&mut self) {
+        self.generation += 1;
+        self.memory.consumer().arm(self.generation);
+    }
+
+    /// Takes [`arm`](Self::arm) back.
+    pub fn disarm(&mut self) {
+        self.memory.consumer().disarm();
+    }
+
+    /// Declares the end. True if the producer must be rung.
+    #[must_use = "true means that the producer sleeps and must be rung"]
+    pub fn close(&mut self, state: State) -> bool {
+        self.memory.consumer().set_cursor_fenced(self.head);
+        self.memory.consumer().set_state(state);
+        let word = self.memory.producer().wait_word();
+        self.answer(word)
+    }
+
+    /// What the producer says of itself. Frames published before it closed are still to be read:
+    /// look at the state first, then [`peek`](Self::peek).
+    ///
+    /// # Errors
+    ///
+    /// A word that is no state.
+    pub fn peer_state(&self) -> Result<State, Corruption> {
+        self.memory.producer().state().ok_or(Corruption::State)
+    }
+}

@@ -1,0 +1,109 @@
+//! Frames: an eight-byte header, a payload, padding to eight.
+
+/// Bytes before a payload.
+pub const HEADER_SIZE: u64 = 8;
+/// Frames begin at multiples of this many bytes.
+pub const FRAME_ALIGN: u64 = 8;
+
+/// A frame's header as it lies in the ring: a little-endian `u64`, length in the low half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Payload bytes.
+    pub len: u32,
+    /// What the payload is; the ring does not care.
+    pub kind: u32,
+}
+
+impl Header {
+    /// The header as the ring's word.
+    #[inline]
+    pub const fn to_word(self) -> u64 {
+        (((self.kind as u64) << 32) | self.len as u64).to_le()
+    }
+
+    /// The header that a ring's word says.
+    #[inline]
+    pub const fn from_word(word: u64) -> Self {
+        let word = u64::from_le(word);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the low half is the length"
+        )]
+        Self {
+            len: word as u32,
+            kind: (word >> 32) as u32,
+        }
+    }
+}
+
+/// Bytes that a payload of `len` takes in the ring.
+#[inline]
+pub const fn frame_size(len: u64) -> u64 {
+    (HEADER_SIZE + len + FRAME_ALIGN - 1) & !(FRAME_ALIGN - 1)
+}
+
+/// The longest payload that a ring of `capacity` bytes can ever hold.
+#[inline]
+pub const fn max_payload(capacity: u64) -> u64 {
+    capacity - HEADER_SIZE
+}
+
+/// A published frame that the consumer has validated but not yet released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    pub(crate) position: u64,
+    pub(crate) header: Header,
+}
+
+impl Frame {
+    /// Payload bytes.
+    #[inline]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "an empty frame is still a frame"
+    )]
+    pub fn len(&self) -> usize {
+        self.header.len as usize
+    }
+
+    /// What the payload is.
+    #[inline]
+    pub fn kind(&self) -> u32 {
+        self.header.kind
+    }
+
+    #[inline]
+    pub(crate) fn end(&self) -> u64 {
+        self.position + frame_size(u64::from(self.header.len))
+    }
+}
+
+/// The frames in a private copy of a span of the ring, made by
+/// [`Consumer::copy_span`](crate::Consumer::copy_span).
+///
+/// Yields kind and payload; stops before a frame that the span holds only in part.
+#[derive(Debug, Clone)]
+pub struct Frames<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Frames<'a> {
+    /// Reads `span`, which begins with a frame's header.
+    pub fn new(span: &'a [u8]) -> Self {
+        Self { rest: span }
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = (u32, &'a [u8]);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (word, after) = self.rest.split_first_chunk::<8>()?;
+        let header = Header::from_word(u64::from_ne_bytes(*word));
+        let payload = after.get(..header.len as usize)?;
+        let size = usize::try_from(frame_size(u64::from(header.len))).ok()?;
+        self.rest = self.rest.get(size..).unwrap_or_default();
+        Some((header.kind, payload))
+    }
+}

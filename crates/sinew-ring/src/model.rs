@@ -1,0 +1,271 @@
+//! Loom models: every interleaving and every permitted reordering of a few steps.
+
+#![allow(unsafe_code, reason = "takes copied bytes as initialised")]
+
+use ::loom::sync::{Condvar, Mutex};
+use ::loom::thread;
+use std::sync::Arc;
+use std::vec::Vec;
+
+use super::*;
+
+/// What a doorbell is to the models: a flag that stays up until a sleeper takes it.
+#[derive(Debug)]
+struct Doorbell {
+    rung: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Doorbell {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            rung: Mutex::new(0),
+            changed: Condvar::new(),
+        })
+    }
+
+    fn ring(&self) {
+        *self.rung.lock().unwrap() += 1;
+        self.changed.notify_one();
+    }
+
+    /// Sleeps until rung. A lost wake-up is a deadlock, which loom reports.
+    fn park(&self) {
+        let mut rung = self.rung.lock().unwrap();
+        while *rung == 0 {
+            rung = self.changed.wait(rung).unwrap();
+        }
+        *rung -= 1;
+    }
+}
+
+fn send(producer: &mut Producer<HeapMemory>, value: u64, room: &Doorbell, data: &Doorbell) {
+    let payload = value.to_ne_bytes();
+    loop {
+        match producer.stage(1, &payload) {
+            Ok(()) => break,
+            Err(PushError::Full) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+        producer.arm();
+        if !producer.has_room(payload.len()).unwrap() {
+            room.park();
+        }
+        producer.disarm();
+    }
+    if producer.publish() {
+        data.ring();
+    }
+}
+
+fn receive(consumer: &mut Consumer<HeapMemory>, data: &Doorbell, room: &Doorbell) -> Option<u64> {
+    loop {
+        let state = consumer.peer_state().unwrap();
+        if let Some(frame) = consumer.peek().unwrap() {
+            let mut payload = [core::mem::MaybeUninit::new(0u8); 8];
+            consumer.copy_part(&frame, 0, &mut payload);
+            if consumer.release(frame) {
+                room.ring();
+            }
+            // SAFETY: initialised above, and overwritten by `copy_part`.
+            let payload = payload.map(|byte| unsafe { byte.assume_init() });
+            return Some(u64::from_ne_bytes(payload));
+        }
+        if state != State::Open {
+            return None;
+        }
+        if consumer.settle() {
+            room.ring();
+        }
+        consumer.arm();
+        if !consumer.is_ready() && consumer.peer_state().unwrap() == State::Open {
+            data.park();
+        }
+        consumer.disarm();
+    }
+}
+
+fn model(preemptions: usize, check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = ::loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(check);
+}
+
+/// Two values through a ring that never fills: each arrives once, in order, and loom's cells see no
+/// access that the cursors do not order.
+#[test]
+fn transfer() {
+    model(3, || {
+        let (mut producer, mut consumer) = channel(64);
+        let data = Doorbell::new();
+        let room = Doorbell::new();
+        let writer = thread::spawn({
+            let (data, room) = (data.clone(), room.clone());
+            move || {
+                send(&mut producer, 1, &room, &data);
+                send(&mut producer, 2, &room, &data);
+            }
+        });
+        assert_eq!(receive(&mut consumer, &data, &room), Some(1));
+        assert_eq!(receive(&mut consumer, &data, &room), Some(2));
+        writer.join().unwrap();
+    });
+}
+
+/// A ring of four frames carries six: the positions wrap, the producer finds it full, parks, and is
+/// rung for the room.
+#[test]
+fn wrap_and_full() {
+    model(2, || {
+        let (mut producer, mut consumer) = channel(64);
+        let data = Doorbell::new();
+        let room = Doorbell::new();
+        for value in 0..4 {
+            send(&mut producer, value, &room, &data);
+        }
+        let writer = thread::spawn({
+            let (data, room) = (data.clone(), room.clone());
+            move || {
+                send(&mut producer, 4, &room, &data);
+                send(&mut producer, 5, &room, &data);
+            }
+        });
+        for value in 0..6 {
+            assert_eq!(receive(&mut consumer, &data, &room), Some(value));
+        }
+        // What the producer may still wait for is owed before the consumer turns to something else.
+        if consumer.settle() {
+            room.ring();
+        }
+        writer.join().unwrap();
+    });
+}
+
+/// The consumer arms while the producer publishes: it sees the frame or is rung.
+#[test]
+fn no_lost_wake_up_of_the_consumer() {
+    model(5, || {
+        let (mut producer, mut consumer) = channel(64);
+        let data = Doorbell::new();
+        let writer = thread::spawn({
+            let data = data.clone();
+            move || {
+                producer.stage(1, &[7; 8]).unwrap();
+                if producer.publish() {
+                    data.ring();
+                }
+            }
+        });
+        consumer.arm();
+        if !consumer.is_ready() {
+            data.park();
+        }
+        consumer.disarm();
+        assert!(consumer.peek().unwrap().is_some());
+        writer.join().unwrap();
+    });
+}
+
+/// The producer arms while the consumer releases and settles: it sees the room or is rung.
+#[test]
+fn no_lost_wake_up_of_the_producer() {
+    model(5, || {
+        let (mut producer, mut consumer) = channel(64);
+        let room = Doorbell::new();
+        producer.stage(1, &[7; 56]).unwrap();
+        assert!(!producer.publish());
+        let reader = thread::spawn({
+            let room = room.clone();
+            move || {
+                let frame = consumer.peek().unwrap().unwrap();
+                if consumer.release(frame) | consumer.settle() {
+                    room.ring();
+                }
+            }
+        });
+        producer.arm();
+        if !producer.has_room(8).unwrap() {
+            room.park();
+        }
+        producer.disarm();
+        assert!(producer.has_room(8).unwrap());
+        reader.join().unwrap();
+    });
+}
+
+/// However publication and parking interleave, a park is answered by one ring at most.
+#[test]
+fn one_ring_for_a_park() {
+    model(3, || {
+        let (mut producer, mut consumer) = channel(64);
+        let data = Doorbell::new();
+        let writer = thread::spawn({
+            let data = data.clone();
+            move || {
+                for _ in 0..2 {
+                    producer.stage(1, &[7; 8]).unwrap();
+                    if producer.publish() {
+                        data.ring();
+                    }
+                }
+            }
+        });
+        consumer.arm();
+        if !consumer.is_ready() {
+            data.park();
+        }
+        writer.join().unwrap();
+        assert!(*data.rung.lock().unwrap() <= 1);
+    });
+}
+
+/// The producer publishes and closes while the consumer waits: it gets the frame, then the end.
+#[test]
+fn close_of_the_producer() {
+    model(3, || {
+        let (mut producer, mut consumer) = channel(64);
+        let data = Doorbell::new();
+        let room = Doorbell::new();
+        let writer = thread::spawn({
+            let data = data.clone();
+            move || {
+                producer.stage(1, &1u64.to_ne_bytes()).unwrap();
+                if producer.close(State::Closed) {
+                    data.ring();
+                }
+            }
+        });
+        let mut received = Vec::new();
+        while let Some(value) = receive(&mut consumer, &data, &room) {
+            received.push(value);
+        }
+        assert_eq!(received, [1]);
+        writer.join().unwrap();
+    });
+}
+
+/// The consumer closes while the producer waits for room: the producer wakes and sees it.
+#[test]
+fn close_of_the_consumer() {
+    model(3, || {
+        let (mut producer, mut consumer) = channel(64);
+        let room = Doorbell::new();
+        producer.stage(1, &[7; 56]).unwrap();
+        assert!(!producer.publish());
+        let reader = thread::spawn({
+            let room = room.clone();
+            move || {
+                if consumer.close(State::Closed) {
+                    room.ring();
+                }
+            }
+        });
+        producer.arm();
+        if producer.peer_state().unwrap() == State::Open && !producer.has_room(8).unwrap() {
+            room.park();
+        }
+        producer.disarm();
+        assert_eq!(producer.peer_state().unwrap(), State::Closed);
+        reader.join().unwrap();
+    });
+}

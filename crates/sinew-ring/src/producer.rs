@@ -1,0 +1,256 @@
+//! The end that writes frames.
+#![allow(unsafe_code, reason = "writes through the memory's raw accessors")]
+
+use core::ptr::NonNull;
+
+use crate::control::State;
+use crate::corruption::Corruption;
+use crate::frame::{HEADER_SIZE, Header, frame_size, max_payload};
+use crate::memory::Memory;
+
+/// Why a frame was not staged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PushError {
+    /// No room now; there will be once the consumer has released some.
+    Full,
+    /// More than the ring can ever hold.
+    TooLarge,
+    /// The consumer broke the protocol.
+    Corrupted(Corruption),
+}
+
+impl From<Corruption> for PushError {
+    fn from(corruption: Corruption) -> Self {
+        PushError::Corrupted(corruption)
+    }
+}
+
+/// The end that writes frames: stages them, then publishes what it has staged at once.
+///
+/// # Waiting for room
+///
+/// ```text
+/// loop {
+///     if producer.has_room(len)? { break }
+///     producer.arm();
+///     if producer.has_room(len)? { producer.disarm(); break }
+///     park until the consumer rings;
+///     producer.disarm();
+/// }
+/// ```
+///
+/// Either the look after [`arm`](Self::arm) sees the room, or the consumer sees the armed word when
+/// it releases that room and is told to ring, exactly once. See the [crate's proof](crate#waking).
+#[derive(Debug)]
+pub struct Producer<M> {
+    memory: M,
+    capacity: u64,
+    /// End of what is staged; `published <= staged <= released + capacity`.
+    staged: u64,
+    published: u64,
+    /// The consumer's cursor as last seen; at or behind the true one.
+    released: u64,
+    /// The consumer's wait word that was last answered with a ring.
+    rung: u64,
+    generation: u64,
+}
+
+impl<M: Memory> Producer<M> {
+    /// The producing end of a fresh ring, in which nothing was published yet.
+    ///
+    /// # Safety
+    ///
+    /// This is the only producer in this memory, and both cursors are zero (a consumer's that is
+    /// not is found out as [`Corruption`]).
+    pub unsafe fn new(memory: M) -> Self {
+        let capacity = memory.capacity();
+        Self {
+            memory,
+            capacity,
+            staged: 0,
+            published: 0,
+            released: 0,
+            rung: 0,
+            generation: 0,
+        }
+    }
+
+    /// The ring's memory.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// Bytes in the ring.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Bytes published or staged, as a count since the ring began.
+    #[inline]
+    pub fn position(&self) -> u64 {
+        self.staged
+    }
+
+    /// The consumer's position as last seen.
+    #[inline]
+    pub fn released(&self) -> u64 {
+        self.released
+    }
+
+    /// Looks up how far the consumer has come.
+    ///
+    /// # Errors
+    ///
+    /// A cursor that went back, or past what was published.
+    pub fn refresh(&mut self) -> Result<u64, Corruption> {
+        let found = self.memory.consumer().cursor();
+        if found < self.released || found > self.published || !found.is_multiple_of(8) {
+            return Err(Corruption::ConsumerCursor {
+                found,
+                least: self.released,
+                most: self.published,
+            });
+        }
+        self.released = found;
+        Ok(found)
+    }
+
+    #[inline]
+    fn free(&self) -> u64 {
+        self.capacity - (self.staged - self.released)
+    }
+
+    /// Whether a payload of `len` bytes fits now.
+    ///
+    /// # Errors
+    ///
+    /// A consumer's cursor that contradicts what this end knows.
+    #[inline]
+    pub fn has_room(&mut self, len: usize) -> Result<bool, Corruption> {
+        let need = frame_size(len as u64);
+        if need <= self.free() {
+            return Ok(true);
+        }
+        self.refresh()?;
+        Ok(need <= self.free())
+    }
+
+    /// Stages a frame; nobody sees it before [`publish`](Self::publish).
+    ///
+    /// # Errors
+    ///
+    /// The frame does not fit now, or never, or the consumer broke the protocol; nothing was staged.
+    #[inline]
+    pub fn stage(&mut self, kind: u32, payload: &[u8]) -> Result<(), PushError> {
+        let header = self.admit(kind, payload.len())?;
+        // SAFETY: `admit` saw that the frame fits in released, unpublished space.
+        unsafe { self.memory.write_header(self.staged, header) };
+        // SAFETY: likewise; the payload follows the header.
+        unsafe { self.memory.write(self.staged + HEADER_SIZE, payload) };
+        self.staged += frame_size(u64::from(header.len));
+        Ok(())
+    }
+
+    /// Space in the ring for a payload of `len` bytes, to be written in place.
+    ///
+    /// `None` if this memory cannot lend contiguous space. The space is this end's own until a later
+    /// `stage` or `reserve` hands it out again; [`commit`](Self::commit) makes a frame of it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stage`](Self::stage).
+    pub fn reserve(&mut self, len: usize) -> Result<Option<NonNull<[u8]>>, PushError> {
+        self.admit(0, len)?;
+        let start = self.memory.contiguous(self.staged + HEADER_SIZE);
+        Ok(start.map(|start| NonNull::slice_from_raw_parts(start, len)))
+    }
+
+    /// Stages the first `len` bytes of the space that [`reserve`](Self::reserve) gave.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stage`](Self::stage), but not for the length that was reserved or less.
+    pub fn commit(&mut self, kind: u32, len: usize) -> Result<(), PushError> {
+        let header = self.admit(kind, len)?;
+        // SAFETY: `admit` saw that the frame fits in released, unpublished space.
+        unsafe { self.memory.write_header(self.staged, header) };
+        self.staged += frame_size(u64::from(header.len));
+        Ok(())
+    }
+
+    #[inline]
+    fn admit(&mut self, kind: u32, len: usize) -> Result<Header, PushError> {
+        if len as u64 > max_payload(self.capacity) {
+            return Err(PushError::TooLarge);
+        }
+        if !self.has_room(len)? {
+            return Err(PushError::Full);
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "at most the capacity, 2^31"
+        )]
+        Ok(Header {
+            len: len as u32,
+            kind,
+        })
+    }
+
+    /// Whether something is staged that [`publish`](Self::publish) would show.
+    #[inline]
+    pub fn has_staged(&self) -> bool {
+        self.staged != self.published
+    }
+
+    /// Shows the consumer all that is staged. True if it must be rung.
+    #[must_use = "true means that the consumer sleeps and must be rung"]
+    #[inline]
+    pub fn publish(&mut self) -> bool {
+        if self.staged == self.published {
+            return false;
+        }
+        self.memory.producer().set_cursor_fenced(self.staged);
+        self.published = self.staged;
+        self.must_ring()
+    }
+
+    #[inline]
+    fn must_ring(&mut self) -> bool {
+        let word = self.memory.consumer().wait_word();
+        let ring = word & 1 == 1 && word != self.rung;
+        if ring {
+            self.rung = word;
+        }
+        ring
+    }
+
+    /// Announces that this end is about to park until there is room.
+    pub fn arm(&mut self) {
+        self.generation += 1;
+        self.memory.producer().arm(self.generation);
+    }
+
+    /// Takes [`arm`](Self::arm) back.
+    pub fn disarm(&mut self) {
+        self.memory.producer().disarm();
+    }
+
+    /// Publishes what is staged and declares the end. True if the consumer must be rung.
+    #[must_use = "true means that the consumer sleeps and must be rung"]
+    pub fn close(&mut self, state: State) -> bool {
+        self.memory.producer().set_cursor_fenced(self.staged);
+        self.published = self.staged;
+        self.memory.producer().set_state(state);
+        self.must_ring()
+    }
+
+    /// What the consumer says of itself.
+    ///
+    /// # Errors
+    ///
+    /// A word that is no state.
+    pub fn peer_state(&self) -> Result<State, Corruption> {
+        self.memory.consumer().state().ok_or(Corruption::State)
+    }
+}

@@ -1,0 +1,294 @@
+//! Both ends in one thread, against a plain queue; and ends that are lied to.
+#![allow(unsafe_code, reason = "plays a hostile peer on raw memory")]
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn take<M: Memory>(consumer: &mut Consumer<M>) -> Option<(u32, Vec<u8>)> {
+    let frame = consumer.peek().unwrap()?;
+    let mut payload = vec![MaybeUninit::new(0); frame.len()];
+    consumer.copy_part(&frame, 0, &mut payload);
+    let _ring = consumer.release(frame);
+    // SAFETY: initialised by `vec!` and overwritten by `copy_part`.
+    Some((
+        frame.kind(),
+        payload
+            .into_iter()
+            .map(|byte| unsafe { byte.assume_init() })
+            .collect(),
+    ))
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Stage(u32, Vec<u8>),
+    Publish,
+    Take,
+    Span(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1u32..9, prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(k, p)| Step::Stage(k, p)),
+        2 => Just(Step::Publish),
+        3 => Just(Step::Take),
+        1 => (8usize..200).prop_map(Step::Span),
+    ];
+    prop::collection::vec(step, 0..300)
+}
+
+proptest! {
+    #[test]
+    fn behaves_like_a_queue(steps in steps(), bits in 6u32..9) {
+        let (mut producer, mut consumer) = channel(1 << bits);
+        let mut staged = VecDeque::new();
+        let mut published = VecDeque::new();
+        for step in steps {
+            match step {
+                Step::Stage(kind, payload) => match producer.stage(kind, &payload) {
+                    Ok(()) => staged.push_back((kind, payload)),
+                    Err(PushError::Full) => {
+                        let used: u64 = staged
+                            .iter()
+                            .chain(&published)
+                            .map(|(_, p): &(u32, Vec<u8>)| frame_size(p.len() as u64))
+                            .sum();
+                        prop_assert!(used + frame_size(payload.len() as u64) > 1 << bits);
+                    }
+                    Err(PushError::TooLarge) => {
+                        prop_assert!(payload.len() as u64 > max_payload(1 << bits));
+                    }
+                    Err(error) => prop_assert!(false, "{error:?}"),
+                },
+                Step::Publish => {
+                    prop_assert!(!producer.publish());
+                    published.append(&mut staged);
+                }
+                Step::Take => prop_assert_eq!(take(&mut consumer), published.pop_front()),
+                Step::Span(most) => {
+                    let mut span = Vec::new();
+                    consumer.copy_span(&mut span, most).unwrap();
+                    let mut size = 0;
+                    for (kind, payload) in Frames::new(&span) {
+                        size += frame_size(payload.len() as u64);
+                        prop_assert_eq!(Some((kind, payload.to_vec())), published.pop_front());
+                    }
+                    prop_assert!(!consumer.release_span(size));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lies_never_reach_out_of_bounds(
+        lies in prop::collection::vec((any::<u64>(), any::<u64>(), 0usize..8), 1..40),
+    ) {
+        // Every word that a producer writes is arbitrary; the consumer must answer with data or an
+        // error. The bytes sit between guards that would show a stray access.
+        let page = Page::new();
+        let mut consumer = page.consumer();
+        for (cursor, word, at) in lies {
+            page.lie(cursor % 2048, word, at);
+            for _ in 0..4 {
+                match consumer.peek() {
+                    Ok(Some(frame)) => {
+                        prop_assert!(frame_size(frame.len() as u64) <= CAPACITY);
+                        let mut payload = vec![MaybeUninit::new(0); frame.len()];
+                        consumer.copy_part(&frame, 0, &mut payload);
+                        let _ring = consumer.release(frame);
+                    }
+                    Ok(None) | Err(_) => break,
+                }
+            }
+        }
+    }
+}
+
+const CAPACITY: u64 = 256;
+
+/// A ring in plain memory whose other end the test plays.
+struct Page {
+    blocks: Arc<Blocks>,
+    data: *mut u64,
+}
+
+struct Blocks {
+    producer: ControlBlock,
+    consumer: ControlBlock,
+}
+
+impl Page {
+    fn new() -> Self {
+        let data = Box::leak(vec![0u64; 2 * CAPACITY as usize / 8].into_boxed_slice()).as_mut_ptr();
+        let blocks = Arc::new(Blocks {
+            producer: ControlBlock::new(),
+            consumer: ControlBlock::new(),
+        });
+        Self { blocks, data }
+    }
+
+    fn memory(&self) -> MirroredMemory<Arc<Blocks>> {
+        let producer = NonNull::from(&self.blocks.producer);
+        let consumer = NonNull::from(&self.blocks.consumer);
+        let data = NonNull::new(self.data.cast()).unwrap();
+        // SAFETY: the blocks live in the `Arc`, the data until the page is dropped, after the ends.
+        // It is not mirrored: the tests below never let a frame wrap with content that matters.
+        unsafe { MirroredMemory::new(producer, consumer, data, CAPACITY, self.blocks.clone()) }
+    }
+
+    fn consumer(&self) -> Consumer<MirroredMemory<Arc<Blocks>>> {
+        // SAFETY: the only consumer of this page.
+        unsafe { Consumer::new(self.memory()) }
+    }
+
+    fn producer(&self) -> Producer<MirroredMemory<Arc<Blocks>>> {
+        // SAFETY: the only producer of this page.
+        unsafe { Producer::new(self.memory()) }
+    }
+
+    fn lie(&self, cursor: u64, word: u64, at: usize) {
+        // SAFETY: `at` is below the number of words.
+        unsafe { self.data.add(at).write_volatile(word) };
+        self.blocks.producer.set_cursor(cursor);
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let words = NonNull::slice_from_raw_parts(
+            NonNull::new(self.data).unwrap(),
+            2 * CAPACITY as usize / 8,
+        );
+        // SAFETY: leaked by `new`, with this length.
+        drop(unsafe { Box::from_raw(words.as_ptr()) });
+    }
+}
+
+#[test]
+fn a_producer_that_goes_back_is_found_out() {
+    let page = Page::new();
+    let mut consumer = page.consumer();
+    page.lie(16, Header { len: 8, kind: 1 }.to_word(), 0);
+    let frame = consumer.peek().unwrap().unwrap();
+    assert!(!consumer.release(frame));
+    page.lie(8, 0, 2);
+    assert_eq!(
+        consumer.peek(),
+        Err(Corruption::ProducerCursor {
+            found: 8,
+            least: 16,
+            most: 16 + CAPACITY
+        })
+    );
+}
+
+#[test]
+fn a_length_past_what_is_published_is_found_out() {
+    let page = Page::new();
+    let mut consumer = page.consumer();
+    page.lie(
+        16,
+        Header {
+            len: u32::MAX,
+            kind: 1,
+        }
+        .to_word(),
+        0,
+    );
+    assert_eq!(
+        consumer.peek(),
+        Err(Corruption::FrameLength {
+            found: u64::from(u32::MAX),
+            published: 16
+        })
+    );
+}
+
+#[test]
+fn a_consumer_past_the_published_is_found_out() {
+    let page = Page::new();
+    let mut producer = page.producer();
+    producer.stage(1, &[0; 200]).unwrap();
+    page.blocks.consumer.set_cursor(208);
+    let lie = Corruption::ConsumerCursor {
+        found: 208,
+        least: 0,
+        most: 0,
+    };
+    assert_eq!(producer.stage(1, &[0; 200]), Err(PushError::Corrupted(lie)));
+    assert!(!producer.publish());
+    producer.stage(1, &[0; 200]).unwrap();
+}
+
+#[test]
+fn only_an_armed_peer_is_rung_and_once() {
+    let (mut producer, mut consumer) = channel(64);
+    producer.stage(1, b"a").unwrap();
+    assert!(!producer.publish());
+    consumer.arm();
+    producer.stage(1, b"b").unwrap();
+    assert!(producer.publish(), "armed");
+    producer.stage(1, b"c").unwrap();
+    assert!(!producer.publish(), "rung already");
+    consumer.disarm();
+    consumer.arm();
+    producer.stage(1, b"d").unwrap();
+    assert!(producer.publish(), "armed anew");
+
+    assert_eq!(producer.stage(1, &[0; 8]), Err(PushError::Full));
+    producer.arm();
+    let frame = consumer.peek().unwrap().unwrap();
+    assert!(consumer.release(frame), "the producer sleeps");
+    assert!(!consumer.settle(), "rung already");
+}
+
+#[test]
+fn parts_of_a_frame_are_copied() {
+    let (mut producer, mut consumer) = channel(64);
+    producer.stage(1, b"0123456789abcdef!").unwrap();
+    assert!(!producer.publish());
+    let frame = consumer.peek().unwrap().unwrap();
+    let mut part = [MaybeUninit::new(0); 7];
+    consumer.copy_part(&frame, 5, &mut part);
+    // SAFETY: initialised above.
+    assert_eq!(part.map(|byte| unsafe { byte.assume_init() }), *b"56789ab");
+    assert_eq!(frame.len(), 17);
+}
+
+#[test]
+fn two_threads_transfer_in_order() {
+    let (mut producer, mut consumer) = channel(512);
+    let writer = std::thread::spawn(move || {
+        for i in 0..20_000u32 {
+            let payload = vec![i.to_le_bytes()[0]; (i % 100) as usize];
+            while producer.stage(i, &payload) == Err(PushError::Full) {
+                let _nobody = producer.publish();
+                std::thread::yield_now();
+            }
+            if i % 3 == 0 {
+                let _nobody = producer.publish();
+            }
+        }
+        let _nobody = producer.publish();
+    });
+    for i in 0..20_000u32 {
+        let (kind, payload) = loop {
+            match take(&mut consumer) {
+                Some(frame) => break frame,
+                None => std::thread::yield_now(),
+            }
+        };
+        assert_eq!(kind, i);
+        assert_eq!(payload, vec![i.to_le_bytes()[0]; (i % 100) as usize]);
+    }
+    writer.join().unwrap();
+}

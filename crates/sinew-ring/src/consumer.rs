@@ -161,8 +161,9 @@ impl<M: Memory> Consumer<M> {
         let len = available.min(most) & !7;
         to.reserve(len);
         let start = to.len();
+        let room = to.spare_capacity_mut().as_mut_ptr().cast();
         // SAFETY: `len` bytes at `head` are published and unreleased, and `reserve` made room.
-        unsafe { self.memory.read(self.head, to.as_mut_ptr().add(start), len) };
+        unsafe { self.memory.read(self.head, room, len) };
         // SAFETY: the line above initialised them.
         unsafe { to.set_len(start + len) };
         Ok(len)

@@ -93,10 +93,6 @@ pub fn channel(capacity: u64) -> (Producer<HeapMemory>, Consumer<HeapMemory>) {
 
 impl HeapMemory {
     #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "an allocation's size fits a usize"
-    )]
     fn word(&self, position: u64) -> &UnsafeCell<u64> {
         &self.ring.words[((position & self.mask) / 8) as usize]
     }
@@ -140,7 +136,6 @@ unsafe impl Memory for HeapMemory {
         let mut done = 0;
         while done < len {
             let at = position + done as u64;
-            #[expect(clippy::cast_possible_truncation, reason = "less than eight")]
             let within = (at % 8) as usize;
             let count = (8 - within).min(len - done);
             // SAFETY: published and unreleased by the caller's contract, so nobody writes it.
@@ -148,8 +143,10 @@ unsafe impl Memory for HeapMemory {
                 .word(at)
                 .with(|cell| unsafe { cell.read() })
                 .to_ne_bytes();
-            // SAFETY: `within + count <= 8`, and `to` is valid for `len` bytes.
-            unsafe { core::ptr::copy_nonoverlapping(word[within..].as_ptr(), to.add(done), count) };
+            // SAFETY: `done < len`, and `to` is valid for `len` bytes.
+            let to = unsafe { to.add(done) };
+            // SAFETY: `within + count <= 8`, and `count` bytes are left of `len`.
+            unsafe { core::ptr::copy_nonoverlapping(word[within..].as_ptr(), to, count) };
             done += count;
         }
     }

@@ -57,9 +57,11 @@ mod loom;
 mod memory;
 mod producer;
 
-#[cfg(all(test, loom))]
+#[cfg(loom)]
+#[cfg(test)]
 mod model;
-#[cfg(all(test, not(loom)))]
+#[cfg(not(loom))]
+#[cfg(test)]
 mod tests;
 
 pub use crate::consumer::Consumer;

@@ -1,5 +1,10 @@
 //! Both ends in one thread, against a plain queue; and ends that are lied to.
-#![allow(unsafe_code, reason = "plays a hostile peer on raw memory")]
+#![allow(
+    unsafe_code,
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::cast_possible_truncation,
+    reason = "plays a hostile peer on raw memory"
+)]
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;

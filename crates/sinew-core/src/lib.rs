@@ -1,1 +1,30 @@
+//! The vocabulary of Sinew, which all of its crates share.
+//!
+//! - [`Message`] is what can cross from any mechanism to any other.
+//! - [`Error`] is the one error: what failed, on what, why, and what to do about it.
+//! - [`MessageStream`] and [`MessageSink`] tie a mechanism's own message type to `Message`.
+//! - [`Address`] names anything that can be opened, as `scheme:rest?key=value`.
+//! - [`AsyncIo`] is how every adapter that has a descriptor waits for it with Tokio.
+//!
+//! Programs use the `sinew` crate, which re-exports this one. Adapters for further mechanisms are
+//! written against this crate alone.
 
+mod address;
+mod attributes;
+mod error;
+mod fd;
+mod message;
+mod messages;
+mod sink;
+mod stream;
+mod sys;
+
+pub use address::{Address, AddressError, Endpoint, Scheme, SysvTarget};
+pub use attributes::Attributes;
+pub use error::{Error, ErrorKind, TryRecvError, TrySendError};
+pub use fd::AsyncIo;
+pub use message::{Credentials, Message};
+pub use messages::Messages;
+pub use sink::{BoxSink, MessageSink};
+pub use stream::{BoxStream, MessageStream};
+pub use sys::StableFd;

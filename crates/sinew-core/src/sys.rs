@@ -1,0 +1,130 @@
+//! The unsafe code of this crate: registering a descriptor with Tokio.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{PipeReader, PipeWriter};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+
+use crate::{AsyncIo, Error, ErrorKind};
+
+/// A type whose descriptor never changes.
+///
+/// [`AsyncIo`] registers a descriptor with epoll by its number. A type that closed it or put another in
+/// its place, behind a shared reference, would leave that number to whoever opens the next file. The
+/// standard library's owning types do neither.
+///
+/// # Safety
+///
+/// From construction until drop, as long as it is reached through shared references only, every
+/// [`as_fd`](AsFd::as_fd) returns the same descriptor number, open, and on the same open file
+/// description.
+pub unsafe trait StableFd: AsFd {}
+
+macro_rules! stable {
+    ($($owner:ty),+ $(,)?) => {
+        // SAFETY: each of these owns or borrows one descriptor in an immutable field, and closes it on
+        // drop or not at all.
+        $(unsafe impl StableFd for $owner {})+
+    };
+}
+
+stable!(
+    OwnedFd,
+    BorrowedFd<'_>,
+    File,
+    PipeReader,
+    PipeWriter,
+    TcpListener,
+    TcpStream,
+    UdpSocket,
+    UnixDatagram,
+    UnixListener,
+    UnixStream,
+    ChildStdin,
+    ChildStdout,
+    ChildStderr,
+);
+
+// SAFETY: a `&T` forwards to the `T` that it borrows, which is stable.
+unsafe impl<T: StableFd + ?Sized> StableFd for &T {}
+
+// SAFETY: the `Box` forwards to the one `T` that it owns, which is stable.
+unsafe impl<T: StableFd + ?Sized> StableFd for Box<T> {}
+
+// SAFETY: the `Arc` forwards to the one `T` that it keeps alive, which is stable.
+unsafe impl<T: StableFd + ?Sized> StableFd for Arc<T> {}
+
+/// What is given to Tokio, which asks for `AsRawFd`.
+#[derive(Debug)]
+pub(crate) struct Registered<T>(pub(crate) T);
+
+impl<T: AsFd> AsRawFd for Registered<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// # Safety
+///
+/// As for [`AsyncIo::new_unchecked`].
+unsafe fn register<T: AsFd>(inner: T, interest: Interest) -> Result<AsyncIo<T>, Error> {
+    if Handle::try_current().is_err() {
+        return Err(Error::new(ErrorKind::InvalidInput, "register")
+            .with_reason("there is no Tokio runtime here")
+            .with_remedy("call it from a task, or enter a runtime first"));
+    }
+    // SAFETY: the caller vouches for the descriptor, and `Registered` asks `inner` for it each time.
+    let registered = unsafe { AsyncFd::register_with_interest(Registered(inner), interest) };
+    registered.map(AsyncIo::from_registered).map_err(|error| {
+        let error = Error::from_io("epoll_ctl", error.into());
+        if error.errno() == Some(Errno::PERM.raw_os_error()) {
+            error
+                .with_kind(ErrorKind::Unsupported)
+                .with_reason("this descriptor cannot be waited for")
+                .with_remedy(
+                    "use a pipe or a socket; regular files and directories are always ready",
+                )
+        } else {
+            error
+        }
+    })
+}
+
+/// [`register`] for the types of which the compiler knows that they are fit for it.
+pub(crate) fn register_stable<T: StableFd>(
+    inner: T,
+    interest: Interest,
+) -> Result<AsyncIo<T>, Error> {
+    // SAFETY: `T` is a `StableFd`, and an `AsyncIo` lends it by shared reference only.
+    unsafe { register(inner, interest) }
+}
+
+impl<T: AsFd> AsyncIo<T> {
+    /// As [`with_interest`](Self::with_interest), for a type from another crate that does not implement
+    /// [`StableFd`].
+    ///
+    /// # Safety
+    ///
+    /// The requirement of [`StableFd`] holds for this value.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    ///
+    /// # Panics
+    ///
+    /// As for [`new`](Self::new).
+    pub unsafe fn new_unchecked(inner: T, interest: Interest) -> Result<Self, Error> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { register(inner, interest) }
+    }
+}

@@ -1,7 +1,6 @@
 //! Both ends in one thread, against a plain queue; and ends that are lied to.
 #![allow(
     unsafe_code,
-    clippy::multiple_unsafe_ops_per_block,
     clippy::cast_possible_truncation,
     reason = "plays a hostile peer on raw memory"
 )]

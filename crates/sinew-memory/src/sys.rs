@@ -1,0 +1,254 @@
+//! The unsafe code of this crate: mappings, and slices of them.
+#![allow(unsafe_code, reason = "system calls on memory")]
+
+use std::ffi::c_void;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use rustix::io;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use sinew_core::{Error, ErrorKind};
+
+use crate::memfd;
+
+/// What may be done with a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+impl Access {
+    fn protection(self) -> ProtFlags {
+        match self {
+            Access::ReadOnly => ProtFlags::READ,
+            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        }
+    }
+}
+
+/// A range of addresses, unmapped on drop.
+#[derive(Debug)]
+pub(crate) struct Map {
+    start: NonNull<u8>,
+    len: usize,
+    access: Access,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread.
+unsafe impl Send for Map {}
+// SAFETY: a shared reference only gives the address out.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Maps `len` bytes of a file, shared.
+    pub(crate) fn new(fd: BorrowedFd<'_>, len: usize, access: Access) -> io::Result<Self> {
+        // SAFETY: no address is asked for, so that the kernel picks a free range.
+        let start = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                len,
+                access.protection(),
+                MapFlags::SHARED,
+                fd,
+                0,
+            )?
+        };
+        Self::own(start, len, access)
+    }
+
+    /// Maps `head` bytes of a file, then the `body` bytes that follow them twice in a row.
+    ///
+    /// `align` is the file's page size: `head` and `body` are multiples of it.
+    pub(crate) fn mirrored(
+        fd: BorrowedFd<'_>,
+        head: usize,
+        body: usize,
+        align: usize,
+        access: Access,
+    ) -> io::Result<Self> {
+        let len = body
+            .checked_mul(2)
+            .and_then(|twice| twice.checked_add(head))
+            .ok_or(io::Errno::NOMEM)?;
+        let padded = len.checked_add(align).ok_or(io::Errno::NOMEM)?;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: no address is asked for, so that the kernel picks a free range.
+        let reserved = unsafe {
+            rustix::mm::mmap_anonymous(std::ptr::null_mut(), padded, ProtFlags::empty(), flags)?
+        };
+        let mut whole = Self::own(reserved, padded, access)?;
+        whole.trim(align, len)?;
+        let parts = [(0, head + body, 0), (head + body, body, head as u64)];
+        for (offset, size, from) in parts {
+            // SAFETY: offset + size <= len.
+            let at = unsafe { whole.start.as_ptr().add(offset) };
+            // SAFETY: the range lies in the reservation made above, which nobody else knows.
+            unsafe {
+                rustix::mm::mmap(
+                    at.cast(),
+                    size,
+                    access.protection(),
+                    MapFlags::SHARED | MapFlags::FIXED,
+                    fd,
+                    from,
+                )?;
+            }
+        }
+        Ok(whole)
+    }
+
+    fn own(start: *mut c_void, len: usize, access: Access) -> io::Result<Self> {
+        let start = NonNull::new(start.cast()).ok_or(io::Errno::NOMEM)?;
+        Ok(Self { start, len, access })
+    }
+
+    /// Shrinks a reservation to `len` bytes that begin at a multiple of `align`.
+    fn trim(&mut self, align: usize, len: usize) -> io::Result<()> {
+        let before = self.start.as_ptr().align_offset(align);
+        let after = self.len - before - len;
+        if before > 0 {
+            // SAFETY: these pages are this value's own, and nothing refers to them.
+            unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), before)? };
+            // SAFETY: before < self.len.
+            self.start = unsafe { self.start.add(before) };
+            self.len -= before;
+        }
+        if after > 0 {
+            // SAFETY: len < self.len.
+            let end = unsafe { self.start.add(len) };
+            // SAFETY: these pages are this value's own, and nothing refers to them.
+            unsafe { rustix::mm::munmap(end.as_ptr().cast(), after)? };
+            self.len = len;
+        }
+        Ok(())
+    }
+
+    /// Makes pages present, or says what a touch would have said with a signal.
+    pub(crate) fn populate(&self) -> io::Result<()> {
+        let advice = match self.access {
+            Access::ReadOnly => Advice::LinuxPopulateRead,
+            Access::ReadWrite => Advice::LinuxPopulateWrite,
+        };
+        self.advise(advice)
+    }
+
+    /// Asks for huge pages, which the kernel may refuse.
+    pub(crate) fn prefer_huge(&self) -> io::Result<()> {
+        self.advise(Advice::LinuxHugepage)
+    }
+
+    fn advise(&self, advice: Advice) -> io::Result<()> {
+        // SAFETY: the range is this value's own; none of the advices used here changes contents.
+        unsafe { rustix::mm::madvise(self.start.as_ptr().cast(), self.len, advice) }
+    }
+
+    /// The address `offset` bytes in.
+    pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
+        assert!(offset <= self.len, "an offset within the mapping");
+        // SAFETY: at most one past the end of this mapping.
+        unsafe { self.start.add(offset) }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the range is this value's own, and whoever borrowed from it is gone.
+        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+        debug_assert!(unmapped.is_ok(), "{unmapped:?}");
+    }
+}
+
+/// The contents of a file that nobody can change any more.
+pub(crate) struct FrozenMap {
+    map: Map,
+    len: usize,
+}
+
+impl FrozenMap {
+    /// Maps `len` bytes, more than none, of a file that is checked to be frozen.
+    pub(crate) fn new(fd: BorrowedFd<'_>, len: usize) -> Result<Self, Error> {
+        let size = memfd::check(fd, memfd::IMMUTABLE)?;
+        if size != len as u64 {
+            return Err(
+                Error::new(ErrorKind::Protocol, "fstat").with_reason(format!(
+                    "the memory has {size} bytes, not the {len} announced"
+                )),
+            );
+        }
+        let map = Map::new(fd, len, Access::ReadOnly).map_err(|errno| {
+            memfd::system("mmap", errno)
+                .with_detail(format!("{len} bytes"))
+                .with_remedy("drop earlier messages, or raise vm.max_map_count")
+        })?;
+        Ok(Self { map, len })
+    }
+}
+
+impl AsRef<[u8]> for FrozenMap {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `new` checked the seals, which nobody can take off, and that the file has `len`
+        // bytes; so it is mapped, readable and immutable.
+        unsafe { std::slice::from_raw_parts(self.map.start.as_ptr(), self.len) }
+    }
+}
+
+/// A memfd that nobody but this value knows, and its contents.
+pub(crate) struct PrivateMap {
+    fd: OwnedFd,
+    map: Option<Map>,
+    len: usize,
+}
+
+impl PrivateMap {
+    /// Creates `len` bytes, all present.
+    pub(crate) fn new(len: usize) -> Result<Self, Error> {
+        let fd = memfd::create("sinew-frozen", len as u64, false)?;
+        let mut map = None;
+        if len > 0 {
+            let whole = Map::new(fd.as_fd(), len, Access::ReadWrite).map_err(|errno| {
+                memfd::system("mmap", errno).with_detail(format!("{len} bytes"))
+            })?;
+            match whole.populate() {
+                // Before Linux 5.14 the pages come one by one, as they are written.
+                Ok(()) | Err(io::Errno::INVAL) => {}
+                Err(errno) => {
+                    return Err(memfd::system("madvise(MADV_POPULATE_WRITE)", errno)
+                        .with_detail(format!("{len} bytes")));
+                }
+            }
+            map = Some(whole);
+        }
+        Ok(Self { fd, map, len })
+    }
+
+    /// Unmaps the contents and gives the file away.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+impl Deref for PrivateMap {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.map {
+            // SAFETY: `len` bytes are mapped, and the descriptor has not left this value, so that
+            // nobody else reaches them.
+            Some(map) => unsafe { std::slice::from_raw_parts(map.start.as_ptr(), self.len) },
+            None => &[],
+        }
+    }
+}
+
+impl DerefMut for PrivateMap {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.map {
+            // SAFETY: `len` bytes are mapped for writing, and the descriptor has not left this value,
+            // so that nobody else reaches them.
+            Some(map) => unsafe { std::slice::from_raw_parts_mut(map.start.as_ptr(), self.len) },
+            None => &mut [],
+        }
+    }
+}

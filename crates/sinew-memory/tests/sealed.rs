@@ -1,0 +1,199 @@
+//! What the kernel refuses to do with sealed memory, and what we refuse to take.
+#![allow(
+    unsafe_code,
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "a test, which looks at raw memory"
+)]
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use proptest::prelude::*;
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+use sinew_core::ErrorKind;
+use sinew_memory::{Draft, Frozen, Layout, RingMemory, RingOptions};
+
+fn layout(data: u64) -> Layout {
+    Layout::new(4096, data).unwrap()
+}
+
+fn write(memory: &RingMemory, offset: usize, byte: u8) {
+    assert!(memory.is_writable() && offset < 2 * memory.layout().data() as usize);
+    // SAFETY: in bounds; no reference to the memory exists.
+    unsafe { memory.data().add(offset).write_volatile(byte) }
+}
+
+fn read(memory: &RingMemory, offset: usize) -> u8 {
+    assert!(offset < 2 * memory.layout().data() as usize);
+    // SAFETY: in bounds; no reference to the memory exists.
+    unsafe { memory.data().add(offset).read_volatile() }
+}
+
+#[test]
+fn the_data_is_mapped_twice_in_both_processes() {
+    let (ours, fd) = RingMemory::create(layout(8192), RingOptions::default()).unwrap();
+    let theirs = RingMemory::open(fd.as_fd(), layout(8192), true).unwrap();
+    assert!(ours.is_writable() && !theirs.is_writable());
+    write(&ours, 8191, 1);
+    write(&ours, 8192, 2);
+    for memory in [&ours, &theirs] {
+        assert_eq!([read(memory, 8191), read(memory, 0)], [1, 2]);
+        assert_eq!([read(memory, 2 * 8192 - 1), read(memory, 8192)], [1, 2]);
+    }
+}
+
+#[test]
+fn the_kernel_refuses_a_peer_every_change() {
+    let (_ours, fd) = RingMemory::create(layout(4096), RingOptions::default()).unwrap();
+    let map = |protection| {
+        // SAFETY: the kernel picks the address, and nothing refers to it.
+        unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                4096,
+                protection,
+                MapFlags::SHARED,
+                &fd,
+                0,
+            )
+        }
+    };
+    assert_eq!(
+        map(ProtFlags::READ | ProtFlags::WRITE).unwrap_err(),
+        Errno::PERM
+    );
+    let readable = map(ProtFlags::READ).unwrap();
+    // SAFETY: the mapping of the line above.
+    let upgrade = unsafe {
+        rustix::mm::mprotect(
+            readable,
+            4096,
+            rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::WRITE,
+        )
+    };
+    assert_eq!(upgrade.unwrap_err(), Errno::ACCESS);
+    assert_eq!(rustix::io::pwrite(&fd, b"x", 0).unwrap_err(), Errno::PERM);
+    assert_eq!(rustix::fs::ftruncate(&fd, 0).unwrap_err(), Errno::PERM);
+    assert_eq!(
+        rustix::fs::ftruncate(&fd, 1 << 20).unwrap_err(),
+        Errno::PERM
+    );
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    assert_eq!(
+        rustix::fs::fallocate(&fd, punch, 0, 4096).unwrap_err(),
+        Errno::PERM
+    );
+    assert_eq!(
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::WRITE).unwrap_err(),
+        Errno::PERM
+    );
+    // SAFETY: the mapping made above.
+    unsafe { rustix::mm::munmap(readable, 4096).unwrap() };
+}
+
+fn memfd(size: u64, seals: SealFlags) -> OwnedFd {
+    let fd =
+        rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    rustix::fs::ftruncate(&fd, size).unwrap();
+    rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
+    fd
+}
+
+#[test]
+fn wrong_seals_sizes_and_files_are_refused() {
+    let right = SealFlags::FUTURE_WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    let open = |fd: OwnedFd| RingMemory::open(fd.as_fd(), layout(4096), true);
+    assert!(open(memfd(8192, right)).is_ok());
+    for missing in right {
+        let error = open(memfd(8192, right - missing)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        assert!(error.to_string().contains("seals"), "{error}");
+    }
+    assert!(
+        open(memfd(8192, right | SealFlags::WRITE)).is_err(),
+        "nobody could write it"
+    );
+    for size in [0, 4096, 8191, 8193, 1 << 20] {
+        let error = open(memfd(size, right)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    }
+    let file = File::open("/proc/self/exe").unwrap();
+    let error = open(file.into()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert!(error.to_string().contains("not a memfd"), "{error}");
+
+    let immutable = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    assert!(Frozen::from_fd(memfd(10, immutable), 10).is_ok());
+    for missing in immutable {
+        assert!(Frozen::from_fd(memfd(10, immutable - missing), 10).is_err());
+    }
+    assert!(Frozen::from_fd(memfd(10, immutable), 11).is_err());
+}
+
+#[test]
+fn layouts_that_cannot_be_are_refused() {
+    for (control, data) in [
+        (0, 4096),
+        (100, 4096),
+        (4 << 20, 4096),
+        (4096, 0),
+        (4096, 5000),
+        (4096, 1 << 32),
+    ] {
+        assert_eq!(
+            Layout::new(control, data).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+    }
+}
+
+#[test]
+fn huge_pages_fall_back() {
+    let mut wish = RingOptions::default();
+    wish.huge_pages = true;
+    let (ours, fd) = RingMemory::create(layout(4 << 20), wish).unwrap();
+    let theirs = RingMemory::open(fd.as_fd(), ours.layout(), false).unwrap();
+    write(&ours, 0, 7);
+    assert_eq!(read(&theirs, 4 << 20), 7);
+}
+
+#[test]
+fn a_draft_is_frozen_to_its_length() {
+    let mut draft = Draft::new(10_000).unwrap();
+    assert!(draft.iter().all(|byte| *byte == 0));
+    draft.fill(9);
+    let frozen = draft.freeze(5000).unwrap();
+    assert_eq!(frozen.len(), 5000);
+    let bytes = frozen.map().unwrap();
+    drop(frozen);
+    assert_eq!(bytes, vec![9; 5000]);
+    assert_eq!(bytes.slice(4999..), [9][..]);
+
+    assert!(
+        Draft::new(0)
+            .unwrap()
+            .freeze(0)
+            .unwrap()
+            .map()
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        Draft::new(1).unwrap().freeze(2).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+}
+
+proptest! {
+    #[test]
+    fn gathered_parts_come_back(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9000), 0..5)) {
+        let frozen = Frozen::gather(parts.iter().map(Vec::as_slice)).unwrap();
+        prop_assert_eq!(frozen.len(), parts.iter().map(Vec::len).sum::<usize>());
+        prop_assert_eq!(frozen.map().unwrap(), parts.concat());
+        let len = frozen.len();
+        prop_assert!(Frozen::from_fd(frozen.into(), len).is_ok());
+    }
+}

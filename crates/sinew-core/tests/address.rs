@@ -1,4 +1,5 @@
 //! Addresses: the round trip in both directions, and what the errors say.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};

@@ -19,9 +19,13 @@ use tokio::io::Interest;
 use tokio::task::{LocalSet, coop};
 
 /// Ends a test that would hang; nothing is asserted about how long one takes.
-const WATCHDOG: Duration = Duration::from_secs(60);
+const WATCHDOG: Duration = Duration::from_secs(30);
 
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+
+async fn within<T>(future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(WATCHDOG, future).await?
+}
 
 fn pipe(flags: PipeFlags) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(flags | PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
@@ -84,8 +88,8 @@ async fn waits_for_data_and_for_room() -> Result {
             io::Result::Ok(total)
         }
     });
-    tokio::time::timeout(WATCHDOG, more).await??;
-    assert!(drain.await?? >= capacity);
+    within(more).await?;
+    assert!(within(async { drain.await? }).await? >= capacity);
     Ok(())
 }
 
@@ -98,8 +102,7 @@ async fn short_reads_of_a_packet_pipe_keep_the_readiness() -> Result {
     // One edge for three packets, none of which fills the buffer.
     let reader = AsyncIo::new(reader)?;
     for expected in [b"a".as_slice(), b"bb", b"ccc"] {
-        let packet =
-            tokio::time::timeout(WATCHDOG, reader.read_with(|fd| read(fd, 4096))).await??;
+        let packet = within(reader.read_with(|fd| read(fd, 4096))).await?;
         assert_eq!(packet, expected);
     }
 
@@ -108,7 +111,7 @@ async fn short_reads_of_a_packet_pipe_keep_the_readiness() -> Result {
     }
     for expected in [b"d".as_slice(), b"ee"] {
         let next = poll_fn(|cx| reader.poll_read_with(cx, |fd| read(fd, 4096)));
-        assert_eq!(tokio::time::timeout(WATCHDOG, next).await??, expected);
+        assert_eq!(within(next).await?, expected);
     }
     Ok(())
 }
@@ -127,7 +130,7 @@ async fn every_waiter_is_woken() -> Result {
     tokio::task::yield_now().await;
     write(&writer, &[1; WAITERS])?;
     for task in tasks {
-        assert_eq!(tokio::time::timeout(WATCHDOG, task).await???, [1]);
+        assert_eq!(within(async { task.await? }).await?, [1]);
     }
     Ok(())
 }
@@ -148,7 +151,7 @@ async fn a_dropped_read_takes_nothing() -> Result {
             // Woken, but dropped before it is polled again.
             tokio::task::yield_now().await;
         }
-        let got = tokio::time::timeout(WATCHDOG, reader.read_with(|fd| read(fd, 1))).await??;
+        let got = within(reader.read_with(|fd| read(fd, 1))).await?;
         assert_eq!(got, [byte]);
         assert_eq!(
             reader.try_read_with(|fd| read(fd, 1)).unwrap_err().kind(),
@@ -175,7 +178,7 @@ async fn try_asks_the_kernel_and_loses_no_edge() -> Result {
         if byte % 2 == 0 {
             tokio::task::yield_now().await;
         }
-        let got = tokio::time::timeout(WATCHDOG, reader.read_with(|fd| read(fd, 1))).await??;
+        let got = within(reader.read_with(|fd| read(fd, 1))).await?;
         assert_eq!(got, [byte]);
     }
     Ok(())
@@ -194,9 +197,9 @@ async fn interrupted_operations_are_repeated() -> Result {
             Err(io::Error::from(Errno::INTR))
         }
     };
-    assert_eq!(writer.write_with(interrupted_twice).await?, 3);
+    assert_eq!(within(writer.write_with(interrupted_twice)).await?, 3);
     assert_eq!(
-        poll_fn(|cx| writer.poll_write_with(cx, interrupted_twice)).await?,
+        within(poll_fn(|cx| writer.poll_write_with(cx, interrupted_twice))).await?,
         6
     );
     assert_eq!(writer.try_write_with(interrupted_twice)?, 9);
@@ -207,29 +210,32 @@ async fn interrupted_operations_are_repeated() -> Result {
 /// until it ends.
 fn starves<F: Future<Output = io::Result<()>>>(
     operation: impl Fn(Rc<AsyncIo<OwnedFd>>) -> F,
-) -> std::result::Result<bool, Box<dyn std::error::Error>> {
+) -> io::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    LocalSet::new().block_on(&runtime, async {
-        let (reader, writer) = pipe(PipeFlags::empty())?;
-        write(&writer, b"x")?;
-        let reader = Rc::new(AsyncIo::new(reader)?);
-        reader.read_with(|_| Ok(())).await?;
+    LocalSet::new().block_on(
+        &runtime,
+        within(async {
+            let (reader, writer) = pipe(PipeFlags::empty())?;
+            write(&writer, b"x")?;
+            let reader = Rc::new(AsyncIo::new(reader)?);
+            reader.read_with(|_| Ok(())).await?;
 
-        let had_a_turn = Rc::new(Cell::new(false));
-        tokio::task::spawn_local({
-            let had_a_turn = Rc::clone(&had_a_turn);
-            async move { had_a_turn.set(true) }
-        });
-        for _ in 0..100_000 {
-            operation(Rc::clone(&reader)).await?;
-            if had_a_turn.get() {
-                return Ok(false);
+            let had_a_turn = Rc::new(Cell::new(false));
+            tokio::task::spawn_local({
+                let had_a_turn = Rc::clone(&had_a_turn);
+                async move { had_a_turn.set(true) }
+            });
+            for _ in 0..100_000 {
+                operation(Rc::clone(&reader)).await?;
+                if had_a_turn.get() {
+                    return Ok(false);
+                }
             }
-        }
-        Ok(true)
-    })
+            Ok(true)
+        }),
+    )
 }
 
 #[test]
@@ -251,7 +257,7 @@ async fn a_hang_up_that_is_not_the_end_does_not_hang_the_worker() -> Result {
     let (reader, writer) = pipe(PipeFlags::empty())?;
     let reader = AsyncIo::new(reader)?;
     drop(writer);
-    assert!(reader.read_with(|fd| read(fd, 1)).await?.is_empty());
+    assert!(within(reader.read_with(|fd| read(fd, 1))).await?.is_empty());
 
     let calls = Cell::new(0);
     let stubborn = |_: &OwnedFd| {
@@ -265,12 +271,12 @@ async fn a_hang_up_that_is_not_the_end_does_not_hang_the_worker() -> Result {
     // Without a budget, only the helper itself can make each poll end.
     let mut waiting = pin!(coop::unconstrained(reader.read_with(stubborn)));
     assert!(poll!(&mut waiting).is_pending());
-    waiting.await?;
+    within(waiting).await?;
     let mut polling = pin!(coop::unconstrained(poll_fn(
         |cx| reader.poll_read_with(cx, stubborn)
     )));
     assert!(poll!(&mut polling).is_pending());
-    polling.await?;
+    within(polling).await?;
     Ok(())
 }
 
@@ -286,7 +292,7 @@ async fn a_socket_error_wakes_a_reader() -> Result {
     let mut waiting = pin!(socket.read_with(|socket| socket.recv(&mut [0; 16])));
     assert!(poll!(&mut waiting).is_pending());
     socket.get_ref().send(b"anyone?")?;
-    let error = tokio::time::timeout(WATCHDOG, waiting).await?.unwrap_err();
+    let error = within(waiting).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     Ok(())
 }
@@ -300,7 +306,8 @@ async fn the_descriptor_comes_back_and_can_be_registered_anew() -> Result {
         assert_eq!(reader.as_fd().as_raw_fd(), number);
         reader = AsyncIo::new(reader.into_inner())?;
         write(&writer, &[byte])?;
-        assert_eq!(reader.read_with(|fd| read(fd, 1)).await?, [byte]);
+        let got = within(reader.read_with(|fd| read(fd, 1))).await?;
+        assert_eq!(got, [byte]);
     }
     Ok(())
 }

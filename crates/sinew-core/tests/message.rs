@@ -1,4 +1,5 @@
 //! Messages, and the streams and sinks of them.
+#![allow(clippy::unwrap_used)]
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +11,7 @@ use sinew_core::{
     MessageStream, Messages,
 };
 
-fn stdin() -> std::os::fd::OwnedFd {
+fn descriptor() -> std::os::fd::OwnedFd {
     std::io::pipe().unwrap().0.into()
 }
 
@@ -40,7 +41,7 @@ fn attributes() {
         .with_priority(4)
         .with_kind(-5)
         .with_credentials(credentials)
-        .with_fds([stdin(), stdin()]);
+        .with_fds([descriptor(), descriptor()]);
     assert_eq!(message.priority(), Some(4));
     assert_eq!(message.kind(), Some(-5));
     assert_eq!(message.credentials(), Some(credentials));
@@ -61,7 +62,9 @@ fn attributes() {
 
 #[test]
 fn what_cannot_cross_is_named() {
-    let message = Message::from("job").with_priority(1).with_fds([stdin()]);
+    let message = Message::from("job")
+        .with_priority(1)
+        .with_fds([descriptor()]);
     assert!(message.require_support("send", Attributes::ALL).is_ok());
     let error = message
         .require_support("send", Attributes::PRIORITY)
@@ -136,7 +139,7 @@ async fn both_directions_of_one_value() {
         .await
         .unwrap();
     let error = messages
-        .send(Message::from("two").with_fds([stdin()]))
+        .send(Message::from("two").with_fds([descriptor()]))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -150,6 +150,8 @@ impl<T: AsFd> AsyncIo<T> {
     /// Polls `operation` for when the descriptor is readable.
     ///
     /// Only the task that polled last is woken; where several wait, use [`read_with`](Self::read_with).
+    /// An error of the descriptor that comes without data (`EPOLLERR` alone, as after an ICMP answer to a
+    /// UDP socket) wakes `read_with` and not this.
     ///
     /// # Errors
     ///

@@ -134,6 +134,35 @@ impl<M: Memory> Consumer<M> {
         }
     }
 
+    /// Copies a part of the frame's payload out, beginning at byte `offset`.
+    ///
+    /// # Panics
+    ///
+    /// As for [`copy_part`](Self::copy_part).
+    #[inline]
+    pub fn copy_to(&self, frame: &Frame, offset: usize, to: &mut [u8]) {
+        let uninit: *mut [u8] = to;
+        // SAFETY: `MaybeUninit<u8>` has the layout of `u8`, and `copy_part` only initialises.
+        self.copy_part(frame, offset, unsafe {
+            &mut *(uninit as *mut [MaybeUninit<u8>])
+        });
+    }
+
+    /// Appends a copy of the frame's payload.
+    ///
+    /// # Panics
+    ///
+    /// If the frame was released.
+    #[cfg(feature = "alloc")]
+    #[inline]
+    pub fn append_to(&self, frame: &Frame, to: &mut alloc::vec::Vec<u8>) {
+        let (start, len) = (to.len(), frame.len());
+        to.reserve(len);
+        self.copy_part(frame, 0, &mut to.spare_capacity_mut()[..len]);
+        // SAFETY: the line above initialised them.
+        unsafe { to.set_len(start + len) };
+    }
+
     /// Where the frame's payload lies, if this memory keeps it contiguous.
     ///
     /// The bytes may change under the reader's eyes unless the producer is trusted.

@@ -1,0 +1,199 @@
+//! Binding a path, also over what a dead listener left.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
+use sinew_core::{Error, ErrorKind};
+
+use crate::endpoint::Endpoint;
+use crate::socket;
+
+const BACKLOG: i32 = 1024;
+/// For how long another starter in the same directory may be in our way.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The path of a listening socket, removed on drop. To be dropped before the socket: as long as that
+/// listens, nobody else takes the path.
+#[derive(Debug)]
+pub(crate) struct BoundPath {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+fn system(operation: &'static str, errno: Errno, address: &dyn std::fmt::Display) -> Error {
+    Error::from_raw_os_error(operation, errno.raw_os_error()).with_address(address)
+}
+
+pub(crate) async fn bind(
+    endpoint: &Endpoint,
+    mode: Option<u32>,
+) -> Result<(OwnedFd, Option<BoundPath>), Error> {
+    match endpoint {
+        Endpoint::Path(path) => {
+            let (socket, path) = bind_path(endpoint, path, mode).await?;
+            Ok((socket, Some(path)))
+        }
+        Endpoint::Abstract(_) => Ok((listen_at(endpoint)?, None)),
+    }
+}
+
+fn listen_at(endpoint: &Endpoint) -> Result<OwnedFd, Error> {
+    let addr = endpoint.to_socket_addr("bind")?;
+    let socket = socket::new()?;
+    rustix::net::bind(&socket, &addr).map_err(|errno| {
+        let error = system("bind", errno, endpoint);
+        if errno == Errno::ADDRINUSE {
+            in_use(error)
+        } else {
+            error
+        }
+    })?;
+    rustix::net::listen(&socket, BACKLOG).map_err(|errno| system("listen", errno, endpoint))?;
+    Ok(socket)
+}
+
+fn in_use(error: Error) -> Error {
+    error
+        .with_reason("a live listener has it")
+        .with_remedy("end the other listener, or choose another address")
+}
+
+/// Binds beside the path and renames into place, so that the path never names a socket that is not yet
+/// listening or has other permissions than asked for. A lock on the directory keeps two starters from
+/// both taking the same dead socket for theirs; it is let go when this returns.
+async fn bind_path(
+    endpoint: &Endpoint,
+    path: &Path,
+    mode: Option<u32>,
+) -> Result<(OwnedFd, BoundPath), Error> {
+    let addr = endpoint.to_socket_addr("bind")?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let _lock = lock(directory, endpoint).await?;
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => refuse_live(endpoint, &addr)?,
+        Ok(_) => {
+            return Err(system("bind", Errno::EXIST, endpoint)
+                .with_reason("something that is no socket is there")
+                .with_remedy("remove it, or choose another path"));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::from_io("lstat", error).with_address(endpoint)),
+    }
+
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let unique = COUNT.fetch_add(1, Ordering::Relaxed);
+    let beside = directory.join(format!(".sinew-{}-{unique}", std::process::id()));
+    let beside_at = Endpoint::Path(beside.clone());
+    let socket = match beside_at.to_socket_addr("bind") {
+        Ok(_) => {
+            // Left by a process of the same number that was killed in between.
+            let _not_there = fs::remove_file(&beside);
+            let result = listen_at(&beside_at).and_then(|socket| {
+                set_mode(&beside, mode)?;
+                fs::rename(&beside, path).map_err(|error| Error::from_io("rename", error))?;
+                Ok(socket)
+            });
+            result.map_err(|error| {
+                let _not_there = fs::remove_file(&beside);
+                error.with_address(endpoint)
+            })?
+        }
+        // The path just fits, one beside it does not.
+        Err(_) => {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::from_io("unlink", error).with_address(endpoint));
+                }
+                _ => {}
+            }
+            let socket = listen_at(endpoint)?;
+            set_mode(path, mode).map_err(|error| error.with_address(endpoint))?;
+            socket
+        }
+    };
+    let found = fs::symlink_metadata(path)
+        .map_err(|error| Error::from_io("lstat", error).with_address(endpoint))?;
+    let path = BoundPath {
+        path: path.to_path_buf(),
+        device: found.dev(),
+        inode: found.ino(),
+    };
+    Ok((socket, path))
+}
+
+fn set_mode(path: &Path, mode: Option<u32>) -> Result<(), Error> {
+    let Some(mode) = mode else { return Ok(()) };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(|error| Error::from_io("chmod", error))
+}
+
+/// Locks the directory, against other starters and nobody else.
+async fn lock(directory: &Path, endpoint: &Endpoint) -> Result<OwnedFd, Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let lock = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| {
+        let error = system("open", errno, endpoint);
+        match errno {
+            Errno::NOENT | Errno::NOTDIR => error
+                .with_reason(format!("there is no directory {}", directory.display()))
+                .with_remedy("create it first"),
+            _ => error,
+        }
+    })?;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(Error::new(ErrorKind::TimedOut, "bind")
+                    .with_address(endpoint)
+                    .with_reason(format!(
+                        "the directory {} is locked by another process",
+                        directory.display()
+                    )));
+            }
+            Err(Errno::INTR) => {}
+            // A file system without locks has no two starters that could be told apart.
+            Err(_) => return Ok(lock),
+        }
+    }
+}
+
+/// An error if somebody listens there.
+fn refuse_live(endpoint: &Endpoint, addr: &SocketAddrUnix) -> Result<(), Error> {
+    let probe = socket::new()?;
+    match rustix::net::connect(&probe, addr) {
+        // Nobody, and nobody will: a socket is listening before it gets its path.
+        Err(Errno::CONNREFUSED) => Ok(()),
+        // A full backlog, or a socket of another type, is somebody's.
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
+            Err(in_use(system("bind", Errno::ADDRINUSE, endpoint)))
+        }
+        Err(errno) => Err(system("connect", errno, endpoint)),
+    }
+}
+
+impl Drop for BoundPath {
+    fn drop(&mut self) {
+        // Somebody may have removed ours and put another there.
+        if let Ok(found) = fs::symlink_metadata(&self.path)
+            && found.dev() == self.device
+            && found.ino() == self.inode
+        {
+            let _gone = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Where a listener is found.
+
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
+use sinew_core::{Error, ErrorKind};
+
+/// Where a listener is found: a path in the file system, or a name in the abstract namespace of this
+/// network namespace.
+///
+/// A string that begins with `@` is an abstract name (`./@name` is a path).
+///
+/// A path has at most 107 bytes, a name at most 107 after the `@`. See [unix(7)].
+///
+/// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A socket in the file system, whose permissions say who may connect.
+    Path(PathBuf),
+    /// An abstract name, without permissions; gone with the process that bound it.
+    Abstract(Vec<u8>),
+}
+
+impl Endpoint {
+    pub(crate) fn to_socket_addr(&self, operation: &'static str) -> Result<SocketAddrUnix, Error> {
+        let (addr, len) = match self {
+            Endpoint::Path(path) => {
+                if path.as_os_str().is_empty() {
+                    return Err(Error::new(ErrorKind::InvalidInput, operation)
+                        .with_reason("the path is empty"));
+                }
+                (SocketAddrUnix::new(path), path.as_os_str().len())
+            }
+            Endpoint::Abstract(name) => (SocketAddrUnix::new_abstract_name(name), name.len()),
+        };
+        addr.map_err(|errno| {
+            let error =
+                Error::from_raw_os_error(operation, errno.raw_os_error()).with_address(self);
+            if errno == Errno::NAMETOOLONG {
+                return error
+                    .with_detail(format!("{len} bytes"))
+                    .with_reason("a socket's address has at most 107")
+                    .with_remedy("use a shorter path, or a relative one");
+            }
+            error
+        })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Path(path) => path.display().fmt(f),
+            Endpoint::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
+        }
+    }
+}
+
+impl From<&Path> for Endpoint {
+    fn from(path: &Path) -> Self {
+        match path.as_os_str().as_bytes().strip_prefix(b"@") {
+            Some(name) => Endpoint::Abstract(name.to_vec()),
+            None => Endpoint::Path(path.to_path_buf()),
+        }
+    }
+}
+
+impl From<PathBuf> for Endpoint {
+    fn from(path: PathBuf) -> Self {
+        Endpoint::from(path.as_path())
+    }
+}
+
+impl From<&PathBuf> for Endpoint {
+    fn from(path: &PathBuf) -> Self {
+        Endpoint::from(path.as_path())
+    }
+}
+
+impl From<&str> for Endpoint {
+    fn from(path: &str) -> Self {
+        Endpoint::from(Path::new(path))
+    }
+}
+
+impl From<String> for Endpoint {
+    fn from(path: String) -> Self {
+        Endpoint::from(Path::new(&path))
+    }
+}
+
+impl From<&String> for Endpoint {
+    fn from(path: &String) -> Self {
+        Endpoint::from(Path::new(path))
+    }
+}

@@ -1,0 +1,385 @@
+//! What the two halves of one end share: the memories, the socket, the bells.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use atomic_waker::AtomicWaker;
+use rustix::event::epoll;
+use rustix::io::Errno;
+use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
+use sinew_memory::{Frozen, RingMemory};
+use tokio::io::Interest;
+
+use crate::bell::Bell;
+use crate::socket;
+use crate::wire::{MAX_MEMORY_IN_FLIGHT, PACKET_BELL, PACKET_MEMORY};
+
+/// The halves of an end, as things that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    Sender,
+    Receiver,
+}
+
+impl Half {
+    fn other(self) -> Self {
+        match self {
+            Half::Sender => Half::Receiver,
+            Half::Receiver => Half::Sender,
+        }
+    }
+}
+
+/// Wakes both halves, since neither the bell nor the socket says which of them is meant.
+#[derive(Debug, Default)]
+struct Wakers {
+    /// Set with every wake-up, so that a half that never parks looks at the socket now and then.
+    event: AtomicBool,
+    sender: AtomicWaker,
+    receiver: AtomicWaker,
+}
+
+impl Wakers {
+    fn of(&self, half: Half) -> &AtomicWaker {
+        match half {
+            Half::Sender => &self.sender,
+            Half::Receiver => &self.receiver,
+        }
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.event.store(true, Ordering::Relaxed);
+        self.sender.wake();
+        self.receiver.wake();
+    }
+}
+
+/// What came over the socket and was not yet asked for.
+#[derive(Debug, Default)]
+struct Inbox {
+    memory: VecDeque<OwnedFd>,
+    hung_up: bool,
+    violation: Option<&'static str>,
+}
+
+/// The two descriptors that an end polls, registered with a Tokio runtime.
+#[derive(Debug)]
+struct Reactor {
+    socket: AsyncIo<Arc<OwnedFd>>,
+    bell: Option<AsyncIo<Arc<OwnedFd>>>,
+}
+
+/// What the handshake hands over.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) socket: OwnedFd,
+    pub(crate) ours: RingMemory,
+    pub(crate) theirs: RingMemory,
+    pub(crate) bell: Bell,
+    pub(crate) their_bell: Option<OwnedFd>,
+    pub(crate) peer: Credentials,
+    pub(crate) address: Arc<str>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) ours: RingMemory,
+    pub(crate) theirs: RingMemory,
+    socket: Arc<OwnedFd>,
+    bell: Bell,
+    their_bell: Option<Arc<OwnedFd>>,
+    reactor: OnceLock<Reactor>,
+    registering: Mutex<()>,
+    wakers: Arc<Wakers>,
+    waker: Waker,
+    inbox: Mutex<Inbox>,
+    pub(crate) peer: Credentials,
+    pub(crate) address: Arc<str>,
+}
+
+impl Link {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let wakers = Arc::new(Wakers {
+            event: AtomicBool::new(true),
+            ..Wakers::default()
+        });
+        Arc::new(Self {
+            ours: parts.ours,
+            theirs: parts.theirs,
+            socket: Arc::new(parts.socket),
+            bell: parts.bell,
+            their_bell: parts.their_bell.map(Arc::new),
+            reactor: OnceLock::new(),
+            registering: Mutex::new(()),
+            waker: wakers.clone().into(),
+            wakers,
+            inbox: Mutex::default(),
+            peer: parts.peer,
+            address: parts.address,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn ring(&self) {
+        self.bell.ring(self.socket.as_fd());
+    }
+
+    /// Whether something happened on the socket or the bell since the last look. Clears it.
+    #[inline]
+    pub(crate) fn take_event(&self) -> bool {
+        self.wakers.event.load(Ordering::Relaxed)
+            && self.wakers.event.swap(false, Ordering::Relaxed)
+    }
+
+    /// Has `waker` woken at the next event, from now on.
+    pub(crate) fn register(&self, half: Half, waker: &Waker) {
+        self.wakers.of(half).register(waker);
+    }
+
+    /// Takes in all that has happened on the bell and the socket, and has both halves woken at the
+    /// next event.
+    ///
+    /// A ring that is swallowed here is one whose reason the caller sees, if it looks afterwards.
+    pub(crate) fn poll_events(&self, half: Half) -> Result<(), Error> {
+        let reactor = self.reactor()?;
+        let mut cx = Context::from_waker(&self.waker);
+        if let Some(bell) = &reactor.bell {
+            // The bell has nothing to read: every ring is an edge of its own.
+            let never = bell.poll_read_with(&mut cx, |_| {
+                Err::<(), _>(std::io::ErrorKind::WouldBlock.into())
+            });
+            if let Poll::Ready(Err(error)) = never {
+                return Err(self.error(Error::from_io("epoll_wait", error)));
+            }
+        }
+        let inbox = &mut *self.inbox();
+        if inbox.hung_up {
+            return Ok(());
+        }
+        match reactor
+            .socket
+            .poll_read_with(&mut cx, |_| self.drain(half, inbox))
+        {
+            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(error)) => Err(self.error(Error::from_io("recvmsg", error))),
+        }
+    }
+
+    /// Reads the socket empty; `Ok` only at its end.
+    fn drain(&self, half: Half, inbox: &mut Inbox) -> std::io::Result<()> {
+        loop {
+            if inbox.hung_up || !self.read_packet(half, inbox)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads one packet. False at the end, or where the peer broke the rules.
+    fn read_packet(&self, half: Half, inbox: &mut Inbox) -> Result<bool, Errno> {
+        let mut buffer = [0; 8];
+        let mut packet = socket::recv(self.socket.as_fd(), &mut buffer)?;
+        let ended = packet.len == 0;
+        match (buffer[0], packet.len, packet.fds.len()) {
+            (_, 0, _) => {}
+            _ if packet.truncated => inbox.violation = Some("an overlong packet on the socket"),
+            (PACKET_BELL, 1, 0) => {}
+            (PACKET_MEMORY, 1, 1) if inbox.memory.len() < MAX_MEMORY_IN_FLIGHT => {
+                inbox.memory.extend(packet.fds.pop());
+            }
+            (PACKET_MEMORY, 1, 1) => {
+                inbox.violation = Some("more memory on the socket than allowed")
+            }
+            _ => inbox.violation = Some("an unknown packet on the socket"),
+        }
+        if ended || inbox.violation.is_some() {
+            inbox.hung_up = true;
+        }
+        // The other half may wait for what this packet says, and it will not be said again.
+        self.wakers.of(half.other()).wake();
+        Ok(!inbox.hung_up)
+    }
+
+    /// Takes in what has come over the socket, without a runtime.
+    pub(crate) fn drain_now(&self, half: Half) -> Result<(), Error> {
+        match self.drain(half, &mut self.inbox()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(self.error(Error::from_io("recvmsg", error))),
+        }
+    }
+
+    /// The memory that the oldest descriptor frame announces. The peer sends it before it publishes
+    /// the frame, so it is here or never.
+    pub(crate) fn take_memory(&self, len: usize) -> Result<Frozen, Error> {
+        let inbox = &mut *self.inbox();
+        while inbox.memory.is_empty() && !inbox.hung_up {
+            match self.read_packet(Half::Receiver, inbox) {
+                Ok(_) => {}
+                Err(Errno::AGAIN) => break,
+                Err(errno) => {
+                    return Err(
+                        self.error(Error::from_raw_os_error("recvmsg", errno.raw_os_error()))
+                    );
+                }
+            }
+        }
+        let Some(fd) = inbox.memory.pop_front() else {
+            let reason = inbox
+                .violation
+                .unwrap_or("a message was announced whose memory was not sent");
+            return Err(self.error(Error::new(ErrorKind::Protocol, "recv").with_reason(reason)));
+        };
+        Frozen::from_fd(fd, len).map_err(|error| self.error(error))
+    }
+
+    /// Sends a message's memory, or says `EAGAIN`.
+    pub(crate) fn send_memory(&self, memory: &Frozen) -> Result<(), Errno> {
+        socket::send(self.socket.as_fd(), &[PACKET_MEMORY], &[memory.as_fd()])
+    }
+
+    /// Sends a message's memory once the socket takes it.
+    pub(crate) fn poll_send_memory(
+        &self,
+        cx: &mut Context<'_>,
+        memory: &Frozen,
+    ) -> Poll<Result<(), Error>> {
+        let reactor = self.reactor()?;
+        let sent = reactor
+            .socket
+            .poll_write_with(cx, |_| Ok(self.send_memory(memory)?));
+        sent.map_err(|error| self.error(Error::from_io("sendmsg", error)))
+    }
+
+    /// Whether the peer's end of the socket is closed, by it or by its death.
+    pub(crate) fn hung_up(&self) -> bool {
+        self.inbox().hung_up
+    }
+
+    /// What the peer did on the socket that it must not.
+    pub(crate) fn violation(&self) -> Option<Error> {
+        let reason = self.inbox().violation?;
+        Some(self.error(Error::new(ErrorKind::Protocol, "recv").with_reason(reason)))
+    }
+
+    pub(crate) fn error(&self, error: Error) -> Error {
+        error.with_address(&self.address)
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // Nothing in the critical sections panics half-way through a change.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reactor(&self) -> Result<&Reactor, Error> {
+        if let Some(reactor) = self.reactor.get() {
+            return Ok(reactor);
+        }
+        let _one = self
+            .registering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(reactor) = self.reactor.get() {
+            return Ok(reactor);
+        }
+        let bell = match &self.their_bell {
+            Some(view) => Some(AsyncIo::with_interest(view.clone(), Interest::READABLE)?),
+            None => None,
+        };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let socket = AsyncIo::with_interest(self.socket.clone(), both)?;
+        Ok(self.reactor.get_or_init(|| Reactor { socket, bell }))
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// How a thread waits, as one half of an end: on an epoll instance of its own.
+#[derive(Debug)]
+pub(crate) struct Parker {
+    epoll: OwnedFd,
+    waker: Waker,
+}
+
+/// Wakes a parked thread when another half of its end has read what it may be waiting for.
+#[derive(Debug)]
+struct Nudge(OwnedFd);
+
+impl Wake for Nudge {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let _counter_is_full = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+impl Parker {
+    pub(crate) fn new(link: &Link) -> Result<Self, Error> {
+        let error = |operation: &'static str| {
+            move |errno: Errno| Error::from_raw_os_error(operation, errno.raw_os_error())
+        };
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        let nudge = rustix::event::eventfd(0, flags).map_err(error("eventfd"))?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(error("epoll_create1"))?;
+        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        let add = |fd: BorrowedFd<'_>, flags| {
+            epoll::add(&epoll, fd, epoll::EventData::new_u64(0), flags).map_err(error("epoll_ctl"))
+        };
+        add(nudge.as_fd(), edge)?;
+        add(link.as_fd(), edge | epoll::EventFlags::OUT)?;
+        if let Some(bell) = &link.their_bell {
+            add(bell.as_fd(), edge)?;
+        }
+        Ok(Self {
+            epoll,
+            waker: Arc::new(Nudge(nudge)).into(),
+        })
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Sleeps until something happens. False when `deadline` has passed.
+    pub(crate) fn park(&self, deadline: Option<Instant>) -> Result<bool, Error> {
+        let timeout = match deadline {
+            None => None,
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(false);
+                }
+                Some(timespec(left))
+            }
+        };
+        let mut events = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; 4];
+        match epoll::wait(&self.epoll, &mut events, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(true),
+            Err(errno) => Err(Error::from_raw_os_error("epoll_wait", errno.raw_os_error())),
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> rustix::event::Timespec {
+    // Longer than a month is cut to a month; the caller looks at its deadline again.
+    let duration = duration.min(Duration::from_secs(30 * 24 * 3600));
+    rustix::event::Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}

@@ -1,0 +1,603 @@
+//! The half that receives.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use sinew_core::{Credentials, Error, ErrorKind, TryRecvError};
+use sinew_ring::{Consumer, Corruption, Frame, State};
+use tokio::task::coop;
+
+use crate::batch::Batch;
+use crate::link::{Half, Link, Parker};
+use crate::options::Options;
+use crate::stats::ReceiverStats;
+use crate::sys::Memory;
+use crate::wait::{Step, Wait, Waiter};
+use crate::wire::{FRAME_DATA, FRAME_MEMORY, decode_memory_frame};
+
+/// The half of a [`Channel`](crate::Channel) that receives: a `Stream` of [`Bytes`].
+///
+/// Messages are copied out of the ring, so that the peer cannot change what was received; those above
+/// the peer's [`threshold`](crate::Options::threshold) are mapped instead, from memory that the kernel
+/// keeps anybody from changing.
+///
+/// # Three ends
+///
+/// - The sender was closed or dropped: `None`, after everything that it published.
+/// - Its process died: everything that it published, then an error with
+///   [`is_peer_crashed`](Error::is_peer_crashed). A process that ends without running destructors
+///   (`std::process::exit`) counts as one that died.
+/// - It broke the protocol: an error with [`is_corrupted`](Error::is_corrupted), or of kind
+///   [`Protocol`](ErrorKind::Protocol).
+///
+/// After an error the stream ends; `recv` repeats the error.
+pub struct Receiver {
+    link: Arc<Link>,
+    consumer: Consumer<Memory>,
+    waiter: Waiter,
+    max_message: u64,
+    end: Option<End>,
+    /// The error was yielded by the stream, which is over.
+    fused: bool,
+    closed: bool,
+    armed: bool,
+    parker: Option<Parker>,
+    stats: ReceiverStats,
+}
+
+#[derive(Debug, Clone)]
+enum End {
+    Closed,
+    Failed(Error),
+}
+
+/// The oldest message, where it lies.
+pub(crate) enum Head {
+    Ring(Frame),
+    Memory(Bytes),
+}
+
+impl Receiver {
+    pub(crate) fn new(link: Arc<Link>, consumer: Consumer<Memory>, options: &Options) -> Self {
+        Self {
+            link,
+            consumer,
+            waiter: Waiter::new(options.wait, options.spin_limit),
+            max_message: options.max_message,
+            end: None,
+            fused: false,
+            closed: false,
+            armed: false,
+            parker: None,
+            stats: ReceiverStats::default(),
+        }
+    }
+
+    /// Receives the next message; `None` once the sender was closed and everything was received.
+    ///
+    /// # Errors
+    ///
+    /// See [*Three ends*](Self#three-ends). For a message above the peer's threshold, `EMFILE` or
+    /// `ENOMEM` where this process cannot map it; it is lost then, and the channel ends.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a message is taken in the poll that returns it.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, Error> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Receives the next message by appending it to `buffer`, which saves the allocation. Returns its
+    /// length, or `None` as [`recv`](Self::recv) does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a message is taken in the poll that returns it.
+    pub async fn recv_into(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Error> {
+        let head = poll_fn(|cx| self.poll_head(cx)).await?;
+        Ok(head.map(|head| self.take_into(head, buffer)))
+    }
+
+    /// Receives as many messages as are there, at least one, at most `batch`'s size, with one copy for
+    /// all that lie in the ring. Returns how many, zero at the end.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: messages are taken in the poll that returns them.
+    pub async fn recv_batch(&mut self, batch: &mut Batch) -> Result<usize, Error> {
+        batch.clear();
+        let Some(head) = poll_fn(|cx| self.poll_head(cx)).await? else {
+            return Ok(0);
+        };
+        self.fill(head, batch)
+    }
+
+    /// Receives a message if one is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Empty`](TryRecvError::Empty) if none is there now, [`Closed`](TryRecvError::Closed) at the
+    /// end, otherwise as for [`recv`](Self::recv).
+    pub fn try_recv(&mut self) -> Result<Bytes, TryRecvError> {
+        match self.try_head() {
+            Ok(Some(head)) => Ok(self.take(head)),
+            Err(error) => Err(TryRecvError::Failed(error)),
+            Ok(None) => {
+                self.settle();
+                if self.link.take_event() {
+                    self.look_at_socket()?;
+                }
+                match self.fate()? {
+                    // What was published before the end is still to be had.
+                    Some(()) => match self.try_head()? {
+                        Some(head) => Ok(self.take(head)),
+                        None => match self.end_now() {
+                            End::Closed => Err(TryRecvError::Closed),
+                            End::Failed(error) => Err(error.into()),
+                        },
+                    },
+                    None => Err(TryRecvError::Empty),
+                }
+            }
+        }
+    }
+
+    /// As [`recv`](Self::recv), for a thread that is not part of a runtime.
+    ///
+    /// It blocks the thread: do not call it in a task.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    pub fn blocking_recv(&mut self) -> Result<Option<Bytes>, Error> {
+        let head = self.block_on(None)?;
+        Ok(head.flatten().map(|head| self.take(head)))
+    }
+
+    /// As [`blocking_recv`](Self::blocking_recv), for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`TimedOut`](ErrorKind::TimedOut) when the time is up, after which it may be called
+    /// again; otherwise as for [`recv`](Self::recv).
+    pub fn blocking_recv_timeout(&mut self, timeout: Duration) -> Result<Option<Bytes>, Error> {
+        match self.block_on(Instant::now().checked_add(timeout))? {
+            Some(head) => Ok(head.map(|head| self.take(head))),
+            None => Err(self.link.error(
+                Error::new(ErrorKind::TimedOut, "recv").with_detail(format!("timeout={timeout:?}")),
+            )),
+        }
+    }
+
+    /// As [`recv_batch`](Self::recv_batch), for a thread that is not part of a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    pub fn blocking_recv_batch(&mut self, batch: &mut Batch) -> Result<usize, Error> {
+        batch.clear();
+        match self.block_on(None)?.flatten() {
+            Some(head) => self.fill(head, batch),
+            None => Ok(0),
+        }
+    }
+
+    /// Closes this direction: the peer's `send` fails from now on. What it has published so far may
+    /// still be received, and `None` follows.
+    pub fn close(&mut self) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        if self.consumer.close(State::Closed) {
+            self.ring();
+        }
+    }
+
+    /// Changes how this half waits from now on.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.waiter.set_mode(wait);
+    }
+
+    /// Who is at the other end, as the kernel vouched for when it connected.
+    pub fn peer(&self) -> Credentials {
+        self.link.peer
+    }
+
+    /// What this half has done so far.
+    pub fn stats(&self) -> ReceiverStats {
+        ReceiverStats {
+            spins: self.waiter.hits,
+            spin_misses: self.waiter.misses,
+            ..self.stats
+        }
+    }
+
+    /// Polls for the next message: see [`recv`](Self::recv).
+    #[inline]
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+        let head = ready!(self.poll_head(cx))?;
+        Poll::Ready(Ok(head.map(|head| self.take(head))))
+    }
+
+    /// Polls for the next message, which stays where it is until `take` or `consume`.
+    #[inline]
+    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Error>> {
+        let coop = ready!(coop::poll_proceed(cx));
+        if self.armed {
+            self.disarm();
+        }
+        loop {
+            if let Some(head) = self.try_head()? {
+                // What came ended the wait, also if it was broken off for others' turn.
+                self.waiter.reset();
+                coop.made_progress();
+                return Poll::Ready(Ok(Some(head)));
+            }
+            self.settle();
+            let Self {
+                waiter, consumer, ..
+            } = self;
+            match waiter.look(|| consumer.is_ready()) {
+                Step::Ready => continue,
+                Step::Yield => {
+                    // A receiver that never parks learns here that its peer is gone.
+                    if self.link.take_event() {
+                        self.look_at_socket()?;
+                    }
+                    if let Some(end) = self.poll_end()? {
+                        coop.made_progress();
+                        return Poll::Ready(end);
+                    }
+                    crate::turn::give(cx);
+                    return Poll::Pending;
+                }
+                Step::Park => {}
+            }
+            self.link.register(Half::Receiver, cx.waker());
+            self.arm();
+            self.link.poll_events(Half::Receiver)?;
+            if self.consumer.is_ready() {
+                self.disarm();
+                continue;
+            }
+            if let Some(end) = self.poll_end()? {
+                coop.made_progress();
+                return Poll::Ready(end);
+            }
+            if self.consumer.is_ready() {
+                self.disarm();
+                continue;
+            }
+            self.stats.parks += 1;
+            return Poll::Pending;
+        }
+    }
+
+    /// The end, if it has come and nothing is left to receive.
+    #[cold]
+    fn poll_end(&mut self) -> Result<Option<Result<Option<Head>, Error>>, Error> {
+        if self.fate()?.is_none() || self.consumer.is_ready() {
+            return Ok(None);
+        }
+        self.disarm();
+        Ok(Some(match self.end_now() {
+            End::Closed => Ok(None),
+            End::Failed(error) => Err(error),
+        }))
+    }
+
+    /// `None` when `deadline` has passed.
+    fn block_on(&mut self, deadline: Option<Instant>) -> Result<Option<Option<Head>>, Error> {
+        loop {
+            self.disarm();
+            if let Some(head) = self.try_head()? {
+                self.waiter.reset();
+                return Ok(Some(Some(head)));
+            }
+            self.settle();
+            let Self {
+                waiter, consumer, ..
+            } = self;
+            match waiter.look(|| consumer.is_ready()) {
+                Step::Ready => continue,
+                Step::Yield => {
+                    self.link.drain_now(Half::Receiver)?;
+                    if let Some(end) = self.poll_end()? {
+                        return end.map(Some);
+                    }
+                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        self.waiter.reset();
+                        return Ok(None);
+                    }
+                    std::thread::yield_now();
+                    continue;
+                }
+                Step::Park => {}
+            }
+            let parker = match self.parker.take() {
+                Some(parker) => parker,
+                None => Parker::new(&self.link)?,
+            };
+            self.link.register(Half::Receiver, parker.waker());
+            self.arm();
+            self.link.drain_now(Half::Receiver)?;
+            let mut in_time = true;
+            if !self.consumer.is_ready() {
+                if let Some(end) = self.poll_end()? {
+                    return end.map(Some);
+                }
+                self.stats.parks += 1;
+                in_time = parker.park(deadline)?;
+            }
+            self.parker = Some(parker);
+            if !in_time {
+                self.disarm();
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The oldest message, if one is there.
+    #[inline]
+    fn try_head(&mut self) -> Result<Option<Head>, Error> {
+        if let Some(End::Failed(error)) = &self.end {
+            return Err(error.clone());
+        }
+        match self.consumer.peek() {
+            Ok(None) => Ok(None),
+            Ok(Some(frame)) if frame.kind() == FRAME_DATA => Ok(Some(Head::Ring(frame))),
+            Ok(Some(frame)) => self.open_memory(frame).map(Some),
+            Err(corruption) => Err(self.corrupted(corruption)),
+        }
+    }
+
+    #[cold]
+    fn open_memory(&mut self, frame: Frame) -> Result<Head, Error> {
+        if frame.kind() != FRAME_MEMORY || frame.len() != 8 {
+            let reason = format!("a frame of kind {} and {} bytes", frame.kind(), frame.len());
+            return Err(self.fail(Error::new(ErrorKind::Protocol, "recv").with_reason(reason)));
+        }
+        let mut payload = [0; 8];
+        self.consumer.copy_to(&frame, 0, &mut payload);
+        let opened = decode_memory_frame(payload, self.max_message)
+            .and_then(|len| self.link.take_memory(len))
+            .and_then(|memory| memory.map());
+        match opened {
+            Ok(bytes) => {
+                if self.consumer.release(frame) {
+                    self.ring();
+                }
+                self.stats.memories += 1;
+                Ok(Head::Memory(bytes))
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, len: usize) {
+        self.stats.messages += 1;
+        self.stats.bytes += len as u64;
+    }
+
+    #[inline]
+    fn take(&mut self, head: Head) -> Bytes {
+        match head {
+            Head::Memory(bytes) => {
+                self.count(bytes.len());
+                bytes
+            }
+            Head::Ring(frame) => {
+                let mut bytes = Vec::new();
+                self.consumer.append_to(&frame, &mut bytes);
+                self.consume(frame);
+                Bytes::from(bytes)
+            }
+        }
+    }
+
+    #[inline]
+    fn take_into(&mut self, head: Head, buffer: &mut Vec<u8>) -> usize {
+        match head {
+            Head::Memory(bytes) => {
+                self.count(bytes.len());
+                buffer.extend_from_slice(&bytes);
+                bytes.len()
+            }
+            Head::Ring(frame) => {
+                self.consumer.append_to(&frame, buffer);
+                self.consume(frame);
+                frame.len()
+            }
+        }
+    }
+
+    fn fill(&mut self, head: Head, batch: &mut Batch) -> Result<usize, Error> {
+        let frame = match head {
+            Head::Memory(bytes) => {
+                self.count(bytes.len());
+                batch.push_memory(bytes);
+                return Ok(1);
+            }
+            Head::Ring(frame) => frame,
+        };
+        let copied = self.consumer.copy_span(batch.span(), Batch::SPAN);
+        if let Err(corruption) = copied {
+            return Err(self.corrupted(corruption));
+        }
+        let (count, bytes, size) = batch.seal_span();
+        if count > 0 {
+            self.stats.messages += count as u64;
+            self.stats.bytes += bytes;
+            if self.consumer.release_span(size) {
+                self.ring();
+            }
+            return Ok(count);
+        }
+        // Longer than a span.
+        let bytes = self.take(Head::Ring(frame));
+        batch.push_memory(bytes);
+        Ok(1)
+    }
+
+    /// Copies a part of the oldest message out, for readers that do not take whole messages.
+    pub(crate) fn copy_to(&self, frame: &Frame, offset: usize, to: &mut [u8]) {
+        self.consumer.copy_to(frame, offset, to);
+    }
+
+    /// Releases the oldest message.
+    #[inline]
+    pub(crate) fn consume(&mut self, frame: Frame) {
+        self.count(frame.len());
+        if self.consumer.release(frame) {
+            self.ring();
+        }
+    }
+
+    pub(crate) fn payload(&self, frame: &Frame) -> Option<std::ptr::NonNull<[u8]>> {
+        self.consumer.payload(frame)
+    }
+
+    #[inline]
+    fn settle(&mut self) {
+        if self.consumer.settle() {
+            self.ring();
+        }
+    }
+
+    #[cold]
+    fn ring(&mut self) {
+        self.stats.rings += 1;
+        self.link.ring();
+    }
+
+    fn arm(&mut self) {
+        self.armed = true;
+        self.consumer.arm();
+    }
+
+    fn disarm(&mut self) {
+        self.armed = false;
+        self.consumer.disarm();
+    }
+
+    #[cold]
+    fn look_at_socket(&mut self) -> Result<(), Error> {
+        match self.link.poll_events(Half::Receiver) {
+            Ok(()) => Ok(()),
+            // Not in a runtime: `try_recv` works without one.
+            Err(_) => self.link.drain_now(Half::Receiver),
+        }
+    }
+
+    /// Whether the sender publishes nothing more; what it has published may still be there.
+    #[cold]
+    fn fate(&mut self) -> Result<Option<()>, Error> {
+        if self.end.is_some() {
+            return Ok(Some(()));
+        }
+        // The order matters: a peer that has hung up changes its state no more.
+        let hung_up = self.link.hung_up();
+        let end = match self.consumer.peer_state() {
+            Err(corruption) => return Err(self.corrupted(corruption)),
+            Ok(State::Open) if self.closed => End::Closed,
+            Ok(State::Open) if !hung_up => return Ok(None),
+            Ok(State::Open) => End::Failed(match self.link.violation() {
+                Some(error) => error,
+                None => self.link.error(
+                    Error::new(ErrorKind::PeerCrashed, "recv")
+                        .with_reason("the sender's process ended without closing the channel"),
+                ),
+            }),
+            Ok(State::Aborted) => End::Failed(
+                self.link.error(
+                    Error::new(ErrorKind::Corrupted, "recv")
+                        .with_reason("the sender gave up: it found that we break the protocol"),
+                ),
+            ),
+            Ok(_) => End::Closed,
+        };
+        // Not kept yet: what was published before is to be received first.
+        if !self.consumer.is_ready() {
+            self.end = Some(end);
+        }
+        Ok(Some(()))
+    }
+
+    /// The end that `fate` found, once nothing is left.
+    fn end_now(&self) -> End {
+        self.end.clone().unwrap_or(End::Closed)
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        let error = self.link.error(error);
+        tracing::warn!(peer = self.link.peer.pid, %error, "channel failed");
+        self.end = Some(End::Failed(error.clone()));
+        self.closed = true;
+        if self.consumer.close(State::Aborted) {
+            self.ring();
+        }
+        error
+    }
+
+    #[cold]
+    fn corrupted(&mut self, corruption: Corruption) -> Error {
+        self.fail(
+            Error::new(ErrorKind::Corrupted, "recv")
+                .with_reason(corruption.to_string())
+                .with_remedy("the peer breaks the protocol; end this channel"),
+        )
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl AsFd for Receiver {
+    /// The channel's socket, which becomes readable when the peer ends.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("address", &self.link.address)
+            .field("peer", &self.link.peer)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Stream for Receiver {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let receiver = self.get_mut();
+        if receiver.fused {
+            return Poll::Ready(None);
+        }
+        let item = ready!(receiver.poll_recv(cx));
+        receiver.fused = item.is_err();
+        Poll::Ready(item.transpose())
+    }
+}

@@ -1,0 +1,144 @@
+//! The unsafe code of this crate.
+#![allow(
+    unsafe_code,
+    reason = "raw memory, inherited descriptors, and code between fork and exec"
+)]
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rustix::io::FdFlags;
+use sinew_memory::RingMemory;
+use sinew_ring::{Consumer, ControlBlock, Frame, MirroredMemory, Producer, PushError};
+
+use crate::link::Link;
+use crate::receiver::Receiver;
+use crate::trusted::TrustedReceiver;
+use crate::wire::{CONSUMER_OFFSET, CONTROL_SIZE, PRODUCER_OFFSET};
+
+const _: () = assert!(
+    CONSUMER_OFFSET + ControlBlock::SIZE <= CONTROL_SIZE as usize
+        && PRODUCER_OFFSET + ControlBlock::SIZE <= CONSUMER_OFFSET
+        && CONSUMER_OFFSET.is_multiple_of(ControlBlock::ALIGN)
+);
+
+/// A ring between the two ends of a link.
+pub(crate) type Memory = MirroredMemory<Arc<Link>>;
+
+fn block(memory: &RingMemory, offset: usize) -> NonNull<ControlBlock> {
+    // SAFETY: a control part has at least CONTROL_SIZE bytes, and the offset is a constant below that.
+    unsafe { memory.control().add(offset).cast() }
+}
+
+fn ring(link: &Arc<Link>, producer: &RingMemory, consumer: &RingMemory) -> Memory {
+    // SAFETY: both memories live in the link, which the ring keeps alive; they are page-aligned, their
+    // data is mapped twice, and a fresh memfd holds zeros, which are valid blocks. The end's own block
+    // and, for the producer, its data are in the memory that is writable here. Nothing else in this
+    // process refers to them: `halves` is called once for a link.
+    unsafe {
+        MirroredMemory::new(
+            block(producer, PRODUCER_OFFSET),
+            block(consumer, CONSUMER_OFFSET),
+            producer.data(),
+            producer.layout().data(),
+            link.clone(),
+        )
+    }
+}
+
+/// The two rings of a link that was just made, each from this end's side.
+pub(crate) fn halves(link: &Arc<Link>) -> (Producer<Memory>, Consumer<Memory>) {
+    // SAFETY: the link is fresh, and this is its only producer; a peer that is not fresh is found out.
+    let producer = unsafe { Producer::new(ring(link, &link.ours, &link.theirs)) };
+    // SAFETY: likewise its only consumer.
+    let consumer = unsafe { Consumer::new(ring(link, &link.theirs, &link.ours)) };
+    (producer, consumer)
+}
+
+/// Space in a ring that a loan lends.
+pub(crate) struct Lent(NonNull<[u8]>);
+
+// SAFETY: the space is the producer's own and goes wherever the loan that borrows the producer goes.
+unsafe impl Send for Lent {}
+// SAFETY: a shared reference only reads.
+unsafe impl Sync for Lent {}
+
+impl Lent {
+    /// Reserves space; `None` where the ring has none to lend.
+    ///
+    /// The caller keeps the producer borrowed mutably for as long as it uses the value.
+    pub(crate) fn new(
+        producer: &mut Producer<Memory>,
+        len: usize,
+    ) -> Result<Option<Self>, PushError> {
+        Ok(producer.reserve(len)?.map(Lent))
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        // SAFETY: as for `as_mut_slice`.
+        unsafe { &*self.0.as_ptr() }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: reserved space is mapped, initialised (a memfd begins as zeros) and the producer's
+        // own: the consumer was told of nothing in it and cannot write it, its mapping being
+        // read-only. Nothing else is reserved or staged while the loan borrows the producer.
+        unsafe { &mut *self.0.as_ptr() }
+    }
+}
+
+impl Receiver {
+    /// Declares the peer trusted, so that messages can be borrowed from the ring instead of copied.
+    ///
+    /// # Safety
+    ///
+    /// The peer's process never writes to a message that it has published, until it is released. Every
+    /// peer that uses Sinew keeps this; one that is compromised, or of another make, may not, and then
+    /// the bytes of a [`Borrowed`](crate::Borrowed) change while safe code holds a reference to them.
+    pub unsafe fn into_trusted(self) -> TrustedReceiver {
+        TrustedReceiver::new(self)
+    }
+}
+
+/// The payload of the oldest frame, borrowed from a ring whose producer is trusted.
+pub(crate) fn trusted_payload<'a>(
+    receiver: &'a TrustedReceiver,
+    frame: &Frame,
+) -> Option<&'a [u8]> {
+    let payload = receiver.get_ref().payload(frame)?;
+    // SAFETY: the frame was validated and is not released while the receiver is borrowed, so that the
+    // bytes are mapped; that the peer leaves them alone is `into_trusted`'s contract.
+    Some(unsafe { &*payload.as_ptr() })
+}
+
+/// Has `command`'s child inherit the descriptor under the same number, and nobody else.
+pub(crate) fn inherit(command: &mut std::process::Command, fd: OwnedFd) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec, fcntl is async-signal-safe, and nothing is allocated. The
+    // descriptor lives in the closure, and so as long as the command.
+    unsafe {
+        command.pre_exec(move || Ok(rustix::io::fcntl_setfd(&fd, FdFlags::empty())?));
+    }
+}
+
+/// Takes a descriptor over that this process inherited, if `is_right` says that it is the one meant.
+///
+/// `None` if it was taken before, is not open, or is something else.
+pub(crate) fn take_inherited(fd: RawFd, is_right: impl Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
+    static TAKEN: AtomicI32 = AtomicI32::new(-1);
+    if fd <= 2 || TAKEN.swap(fd, Ordering::SeqCst) == fd {
+        return None;
+    }
+    // SAFETY: only asked whether it is open, and given back unless it is the one that the parent put
+    // there for this purpose; the swap above makes sure that it is taken once.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    if rustix::io::fcntl_getfd(&fd).is_err() || !is_right(&fd) {
+        let _not_ours = std::os::fd::IntoRawFd::into_raw_fd(fd);
+        return None;
+    }
+    rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC).ok()?;
+    debug_assert!(fd.as_fd().as_raw_fd() > 2);
+    Some(fd)
+}

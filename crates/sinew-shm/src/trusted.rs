@@ -1,0 +1,102 @@
+//! Receiving without a copy, from a peer that is trusted.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::ops::Deref;
+
+use bytes::Bytes;
+use sinew_core::Error;
+use sinew_ring::Frame;
+
+use crate::receiver::{Head, Receiver};
+use crate::sys;
+
+/// A [`Receiver`] whose peer was declared trusted: see [`Receiver::into_trusted`].
+#[derive(Debug)]
+pub struct TrustedReceiver {
+    receiver: Receiver,
+}
+
+impl TrustedReceiver {
+    pub(crate) fn new(receiver: Receiver) -> Self {
+        Self { receiver }
+    }
+
+    /// Receives the next message where it lies; its space is released when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Receiver::recv`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a message is taken when its [`Borrowed`] is dropped.
+    pub async fn recv(&mut self) -> Result<Option<Borrowed<'_>>, Error> {
+        let head = poll_fn(|cx| self.receiver.poll_head(cx)).await?;
+        Ok(head.map(|head| match head {
+            Head::Ring(frame) => Borrowed(Inner::Ring {
+                receiver: self,
+                frame,
+            }),
+            Head::Memory(bytes) => Borrowed(Inner::Memory(bytes)),
+        }))
+    }
+
+    /// The receiver, with its peer no longer trusted.
+    pub fn into_inner(self) -> Receiver {
+        self.receiver
+    }
+
+    pub(crate) fn get_ref(&self) -> &Receiver {
+        &self.receiver
+    }
+}
+
+/// A message borrowed from the ring.
+///
+/// While it lives, its space and all that comes after it are not released.
+pub struct Borrowed<'a>(Inner<'a>);
+
+enum Inner<'a> {
+    Ring {
+        receiver: &'a mut TrustedReceiver,
+        frame: Frame,
+    },
+    Memory(Bytes),
+}
+
+impl Deref for Borrowed<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            // A channel's ring is always contiguous.
+            Inner::Ring { receiver, frame } => {
+                sys::trusted_payload(receiver, frame).unwrap_or_default()
+            }
+            Inner::Memory(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Borrowed<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Borrowed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Borrowed")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        if let Inner::Ring { receiver, frame } = &mut self.0 {
+            receiver.receiver.consume(*frame);
+        }
+    }
+}

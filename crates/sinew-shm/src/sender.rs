@@ -511,10 +511,10 @@ impl Sender {
         if self.failed.is_some() || self.closed || payload.len() > self.threshold {
             return self.stage_slow(payload);
         }
-        if self.pending.is_some() {
-            if let Some(blocked) = self.stage_pending(None)? {
-                return Ok(Some(blocked));
-            }
+        if self.pending.is_some()
+            && let Some(blocked) = self.stage_pending(None)?
+        {
+            return Ok(Some(blocked));
         }
         match self.producer.stage(FRAME_DATA, payload) {
             Ok(()) => {
@@ -548,10 +548,10 @@ impl Sender {
     ) -> Result<Option<Blocked>, Error> {
         self.disarm();
         self.check_open()?;
-        if self.pending.is_some() {
-            if let Some(blocked) = self.stage_pending(None)? {
-                return Ok(Some(blocked));
-            }
+        if self.pending.is_some()
+            && let Some(blocked) = self.stage_pending(None)?
+        {
+            return Ok(Some(blocked));
         }
         self.stage_memory(memory, cx)
     }

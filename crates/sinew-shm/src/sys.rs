@@ -19,7 +19,7 @@ use crate::trusted::TrustedReceiver;
 use crate::wire::{CONSUMER_OFFSET, CONTROL_SIZE, PRODUCER_OFFSET};
 
 const _: () = assert!(
-    CONSUMER_OFFSET + ControlBlock::SIZE <= CONTROL_SIZE as usize
+    (CONSUMER_OFFSET + ControlBlock::SIZE) as u64 <= CONTROL_SIZE
         && PRODUCER_OFFSET + ControlBlock::SIZE <= CONSUMER_OFFSET
         && CONSUMER_OFFSET.is_multiple_of(ControlBlock::ALIGN)
 );

@@ -32,6 +32,8 @@ pub enum Doorbell {
     Socket,
 }
 
+const RING_TRIES: u32 = 1000;
+
 /// What rings the peer.
 #[derive(Debug)]
 pub(crate) enum Bell {
@@ -55,14 +57,23 @@ impl Bell {
     }
 
     pub(crate) fn ring(&self, socket: BorrowedFd<'_>) {
-        // A ring that fails was either not needed (the socket is full of rings), or the peer is gone,
-        // which the socket tells whoever waits.
         match self {
             Bell::Eventfd(eventfd) => {
-                let _unneeded = rustix::io::write(eventfd, &1u64.to_ne_bytes());
+                // Cannot fail: it takes 2^64 rings to fill the counter.
+                let _full = rustix::io::write(eventfd, &1u64.to_ne_bytes());
             }
             Bell::Socket => {
-                let _unneeded = socket::send(socket, &[PACKET_BELL], &[]);
+                for _ in 0..RING_TRIES {
+                    match socket::send(socket, &[PACKET_BELL], &[]) {
+                        // The kernel is out of memory just now; a ring that is not sent is a peer
+                        // that sleeps on.
+                        Err(Errno::NOBUFS | Errno::NOMEM | Errno::INTR) => std::thread::yield_now(),
+                        // A socket full of packets that the peer has not read wakes it as well, and a
+                        // peer that is gone needs no wake-up.
+                        Ok(()) | Err(_) => return,
+                    }
+                }
+                tracing::error!("a ring was not sent for want of kernel memory");
             }
         }
     }

@@ -141,6 +141,11 @@ impl Link {
             && self.wakers.event.swap(false, Ordering::Relaxed)
     }
 
+    /// Has the next `take_event` say yes.
+    pub(crate) fn expect_event(&self) {
+        self.wakers.event.store(true, Ordering::Relaxed);
+    }
+
     /// Has `waker` woken at the next event, from now on.
     pub(crate) fn register(&self, half: Half, waker: &Waker) {
         self.wakers.of(half).register(waker);

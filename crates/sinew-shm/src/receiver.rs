@@ -360,7 +360,11 @@ impl Receiver {
         }
         match self.consumer.peek() {
             Ok(None) => Ok(None),
-            Ok(Some(frame)) if frame.kind() == FRAME_DATA => Ok(Some(Head::Ring(frame))),
+            Ok(Some(frame))
+                if frame.kind() == FRAME_DATA && frame.len() as u64 <= self.max_message =>
+            {
+                Ok(Some(Head::Ring(frame)))
+            }
             Ok(Some(frame)) => self.open_memory(frame).map(Some),
             Err(corruption) => Err(self.corrupted(corruption)),
         }
@@ -500,8 +504,11 @@ impl Receiver {
     fn look_at_socket(&mut self) -> Result<(), Error> {
         match self.link.poll_events(Half::Receiver) {
             Ok(()) => Ok(()),
-            // Not in a runtime: `try_recv` works without one.
-            Err(_) => self.link.drain_now(Half::Receiver),
+            // Not in a runtime: `try_recv` works without one, and nobody will tell it of events.
+            Err(_) => {
+                self.link.expect_event();
+                self.link.drain_now(Half::Receiver)
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_sink::Sink;
@@ -24,6 +25,9 @@ use crate::stats::SenderStats;
 use crate::sys::{Lent, Memory};
 use crate::wait::{Step, Wait, Waiter};
 use crate::wire::{FRAME_DATA, FRAME_MEMORY, MAX_MEMORY_IN_FLIGHT, encode_memory_frame};
+
+/// How often a sender without a runtime looks whether its peer is still there.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The half of a [`Channel`](crate::Channel) that sends: a `Sink` of [`Bytes`].
 ///
@@ -69,6 +73,7 @@ pub struct Sender {
     closed: bool,
     armed: bool,
     parker: Option<Parker>,
+    looked: Option<Instant>,
     stats: SenderStats,
 }
 
@@ -95,6 +100,8 @@ impl Sender {
         their_max_message: u64,
     ) -> Result<Self, Error> {
         let threshold = options.checked_threshold(producer.capacity())?;
+        // Above what the receiver takes, the slow path refuses.
+        let threshold = threshold.min(usize::try_from(their_max_message).unwrap_or(usize::MAX));
         Ok(Self {
             link,
             producer,
@@ -107,6 +114,7 @@ impl Sender {
             closed: false,
             armed: false,
             parker: None,
+            looked: None,
             stats: SenderStats::default(),
         })
     }
@@ -167,6 +175,7 @@ impl Sender {
         &mut self,
         payloads: impl IntoIterator<Item = T>,
     ) -> Result<usize, Error> {
+        self.take_event()?;
         let mut count = 0;
         for payload in payloads {
             let payload = payload.as_ref();
@@ -241,10 +250,7 @@ impl Sender {
     /// As for [`send`](Self::send).
     pub fn blocking_send(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         let payload = payload.as_ref();
-        self.link.drain_now(Half::Sender)?;
-        if let Some(error) = self.fate() {
-            return Err(error);
-        }
+        self.look_now_and_then()?;
         if payload.len() > self.threshold {
             let memory = self.freeze(payload)?;
             return self.block_on(|sender| sender.stage_frozen(&memory, None));
@@ -686,11 +692,25 @@ impl Sender {
 
     #[cold]
     fn look_at_socket(&mut self) -> Result<(), Error> {
-        match self.link.poll_events(Half::Sender) {
-            Ok(()) => {}
-            // Not in a runtime: `try_send` works without one.
-            Err(_) => self.link.drain_now(Half::Sender)?,
+        if self.link.poll_events(Half::Sender).is_err() {
+            // Not in a runtime: `try_send` works without one, and nobody will tell it of events.
+            self.link.expect_event();
+            return self.look_now_and_then();
         }
+        self.fate().map_or(Ok(()), Err)
+    }
+
+    /// Looks at the socket without a runtime, but not with every message: that would be a system call
+    /// for each.
+    fn look_now_and_then(&mut self) -> Result<(), Error> {
+        if self
+            .looked
+            .is_some_and(|looked| looked.elapsed() < LOOK_INTERVAL)
+        {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        self.link.drain_now(Half::Sender)?;
         self.fate().map_or(Ok(()), Err)
     }
 

@@ -78,11 +78,11 @@ impl Batch {
     }
 
     /// Finds out what the copied span holds: messages, their bytes, and the space to release.
-    pub(crate) fn seal_span(&mut self) -> (usize, u64, u64) {
+    pub(crate) fn seal_span(&mut self, max_message: u64) -> (usize, u64, u64) {
         let (mut count, mut bytes, mut size) = (0, 0, 0);
         for (kind, payload) in Frames::new(&self.span) {
-            // What lies in memory of its own is received by itself.
-            if kind != FRAME_DATA {
+            // What lies in memory of its own, or breaks the rules, is received by itself.
+            if kind != FRAME_DATA || payload.len() as u64 > max_message {
                 break;
             }
             count += 1;

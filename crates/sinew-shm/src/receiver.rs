@@ -444,7 +444,7 @@ impl Receiver {
         if let Err(corruption) = copied {
             return Err(self.corrupted(corruption));
         }
-        let (count, bytes, size) = batch.seal_span();
+        let (count, bytes, size) = batch.seal_span(self.max_message);
         if count > 0 {
             self.stats.messages += count as u64;
             self.stats.bytes += bytes;

@@ -1,0 +1,51 @@
+# Lists the recipes.
+default:
+    @just --list --unsorted
+
+# Shows every mechanism at work, with a second process.
+tour *args:
+    cargo run --release --example tour -- {{args}}
+
+# Runs all tests, at the counts of a developer's machine.
+test *args:
+    cargo test --workspace {{args}}
+
+# Runs all tests at CI's counts.
+test-full:
+    SINEW_TEST_SCALE=ci cargo test --workspace
+
+# Formats.
+fmt:
+    cargo fmt --all
+
+# Lints, with warnings denied.
+clippy:
+    ci/clippy.sh
+
+# Builds the documentation, with warnings denied.
+doc:
+    ci/doc.sh
+
+# Checks the models.
+loom:
+    ci/loom.sh
+
+# Runs every example.
+examples:
+    ci/examples.sh
+
+# Measures the shared-memory channel beside its limits and its peers.
+bench *args:
+    cargo run --release -p sinew-bench -- shm {{args}}
+
+# Fuzzes a target for some time: `just fuzz ring 60`. Needs a nightly toolchain and cargo-fuzz.
+fuzz target seconds="60":
+    cd fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+
+# Checks licences, advisories and sources of the dependencies. Needs cargo-deny.
+deny:
+    cargo deny check
+
+# Does all that CI does.
+ci:
+    CI=true .ci/run

@@ -1,18 +1,22 @@
 //! Length-prefixed messages over Tokio's byte streams, with buffers that are used again.
 //!
-//! Prefix and payload lie in one buffer and go out in one write. Reads go through a buffer of
-//! 64 KiB, so that small messages share a read, and what is larger is read in place.
+//! Prefix and payload lie in one buffer and go out in one write. Reads go through a buffer, so that
+//! small messages share a read; what is larger is read in place. The sizes of the buffers were
+//! tried: a page is best for messages sent one by one, 64 KiB for batches.
 
 use tokio::io::{
     AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter,
 };
 
 use crate::Result;
-use crate::measure::{Echo, Flow, Meter, Record, Trips};
+use crate::measure::Record;
 use crate::payload::Stamp;
+use crate::round_trip::{Echo, Trips};
+use crate::throughput::{Flow, Meter};
 
 const PREFIX: usize = 4;
-const BUFFER: usize = 64 * 1024;
+const BUFFER: usize = 4096;
+const BATCH: usize = 64 * 1024;
 
 /// A message to be sent, behind its length.
 struct Frame(Vec<u8>);
@@ -83,8 +87,9 @@ pub(crate) async fn collect(
     mut meter: Meter,
     from: impl AsyncRead + Unpin,
     len: usize,
+    batched: bool,
 ) -> Result<Record> {
-    let mut from = BufReader::with_capacity(BUFFER, from);
+    let mut from = BufReader::with_capacity(if batched { BATCH } else { BUFFER }, from);
     let mut buffer = vec![0; len];
     while !meter.read(receive(&mut from, &mut buffer).await?)? {}
     Ok(meter.finish())
@@ -99,7 +104,7 @@ pub(crate) async fn send(
 ) -> Result<Record> {
     let mut frame = Frame::new(len)?;
     if batched {
-        let mut to = BufWriter::with_capacity(BUFFER, to);
+        let mut to = BufWriter::with_capacity(BATCH, to);
         while let Some(stamp) = flow.next() {
             frame.send(stamp, &mut to).await?;
         }

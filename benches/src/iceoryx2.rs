@@ -15,6 +15,7 @@ use ::iceoryx2::port::listener::Listener;
 use ::iceoryx2::port::notifier::Notifier;
 use ::iceoryx2::port::publisher::Publisher;
 use ::iceoryx2::port::subscriber::Subscriber;
+use ::iceoryx2::port::update_connections::UpdateConnections;
 use ::iceoryx2::prelude::{
     BackpressureStrategy, Config, FileName, LogLevel, Node, NodeBuilder, Path as Iceoryx2Path,
     SemanticString, ServiceName, SignalHandlingMode, ipc, set_log_level,
@@ -33,10 +34,9 @@ const POLL: &str = "poll";
 const EVENT: &str = "event";
 /// Where POSIX shared memory lives.
 const SHARED_MEMORY: &str = "/dev/shm";
-/// Bytes in a subscriber's buffer, and the bounds of the number of samples there.
-const BUFFER: usize = 1 << 20;
-const MIN_DEPTH: usize = 4;
-const MAX_DEPTH: usize = 1024;
+/// Samples in a subscriber's buffer for throughput. More of them were not faster.
+const DEPTH: usize = 64;
+const LARGE_DEPTH: usize = 4;
 
 pub(crate) fn cases(kind: Kind, size: Size) -> Vec<Case> {
     let make = |how, wait| match kind {
@@ -102,7 +102,8 @@ impl Link {
         };
         let depth = match kind {
             Kind::RoundTrip => 1,
-            Kind::Throughput => (BUFFER / session.len()).clamp(MIN_DEPTH, MAX_DEPTH),
+            Kind::Throughput if session.len() < Size::LARGE.bytes() => DEPTH,
+            Kind::Throughput => LARGE_DEPTH,
         };
         let service = |name| {
             node.service_builder(name)
@@ -137,6 +138,12 @@ impl Link {
         if is_first {
             session.barrier()?;
         }
+        session.barrier()?;
+        // A publisher whose buffer is full drops samples while its subscriber has not yet taken
+        // notice of the connection, so both do that first.
+        publisher.update_connections()?;
+        session.barrier()?;
+        subscriber.update_connections()?;
         session.barrier()?;
         Ok(Self {
             publisher,

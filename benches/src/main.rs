@@ -18,12 +18,14 @@ mod measure;
 mod payload;
 mod process;
 mod report;
+mod round_trip;
 mod rtrb;
 mod runner;
 mod runtime;
 mod session;
 mod shm;
 mod sys;
+mod throughput;
 mod tokio_pipe;
 mod tokio_unix;
 

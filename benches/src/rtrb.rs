@@ -1,8 +1,8 @@
 //! rtrb between two threads of one process: what a ring gives when nobody has to be distrusted.
 //!
-//! Up to 4 KiB the payload is the ring's item and is moved in and out by value; `threads-chunk`
-//! writes and reads many items in place before it publishes them. At 1 MiB, where nobody would
-//! move the item, buffers are handed over by pointer, and come back by a second ring.
+//! 64 bytes are the ring's item and are moved in and out by value; `threads-chunk` publishes many
+//! items at once and reads them in place. From 4 KiB on, where nobody would move the item, buffers
+//! are handed over by pointer and come back by a second ring.
 
 use std::hint::spin_loop;
 use std::thread;
@@ -11,32 +11,34 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::Result;
 use crate::case::{Case, Kind, Side, Size, Wait};
-use crate::measure::{Meter, Record};
+use crate::measure::Record;
 use crate::session::Session;
+use crate::throughput::Meter;
 
 const SUBJECT: &str = "rtrb";
-/// Bytes in a ring of items.
-const RING: usize = 1 << 20;
+/// Items in a ring.
+const RING: usize = 16 * 1024;
 /// Items that `threads-chunk` publishes at once.
 const CHUNK: usize = 64;
-/// Buffers under way between the threads.
-const BUFFERS: usize = 4;
+/// Bytes in the buffers between the threads, and the least number of them.
+const BUFFERS: usize = 1 << 18;
+const MIN_BUFFERS: usize = 4;
+
+type Item = [u64; 8];
 
 pub(crate) fn cases(kind: Kind, size: Size) -> Vec<Case> {
     let round_trip =
-        |side| Case::round_trip(SUBJECT, size, "threads", Wait::Spin, side, side).alone();
+        |side: Side| Case::round_trip(SUBJECT, size, "threads", Wait::Spin, side, side).alone();
     let throughput =
         |how, side: Side| Case::throughput(SUBJECT, size, how, Wait::Spin, side, side).alone();
     match (kind, size) {
-        (Kind::RoundTrip, Size::SMALL) => vec![round_trip(ping::<8>)],
-        (Kind::RoundTrip, Size::PAGE) => vec![round_trip(ping::<512>)],
+        (Kind::RoundTrip, Size::SMALL) => vec![round_trip(ping_items)],
+        (Kind::RoundTrip, _) => vec![round_trip(ping_buffer)],
         (Kind::Throughput, Size::SMALL) => vec![
-            throughput("threads", items::<8>),
+            throughput("threads", items),
             throughput("threads-chunk", chunks),
         ],
-        (Kind::Throughput, Size::PAGE) => vec![throughput("threads", items::<512>)],
-        (Kind::Throughput, Size::LARGE) => vec![throughput("threads", buffers)],
-        _ => Vec::new(),
+        (Kind::Throughput, _) => vec![throughput("threads", buffers)],
     }
 }
 
@@ -81,12 +83,12 @@ fn pop<T>(ring: &mut Consumer<T>) -> Result<T> {
     }
 }
 
-fn ping<const WORDS: usize>(session: &mut Session) -> Result<Record> {
-    let (mut there, mut here) = RingBuffer::<[u64; WORDS]>::new(64);
-    let (mut back, mut echoed) = RingBuffer::<[u64; WORDS]>::new(64);
+fn ping_items(session: &mut Session) -> Result<Record> {
+    let (mut there, mut here) = RingBuffer::<Item>::new(RING);
+    let (mut back, mut echoed) = RingBuffer::<Item>::new(RING);
     let (mut trips, mut echo) = (session.trips(), session.echo());
     let ask = move || {
-        let mut item = [0; WORDS];
+        let mut item = Item::default();
         while let Some(stamp) = trips.begin() {
             stamp.fill_words(&mut item);
             push(&mut there, item)?;
@@ -95,7 +97,7 @@ fn ping<const WORDS: usize>(session: &mut Session) -> Result<Record> {
         Ok(trips.finish())
     };
     let answer = move || {
-        let mut item = [0; WORDS];
+        let mut item = Item::default();
         loop {
             let reply = echo.read(pop(&mut here)?.as_slice())?;
             reply.fill_words(&mut item);
@@ -108,11 +110,40 @@ fn ping<const WORDS: usize>(session: &mut Session) -> Result<Record> {
     both(session, ask, answer)
 }
 
-fn items<const WORDS: usize>(session: &mut Session) -> Result<Record> {
-    let (mut there, mut here) = RingBuffer::<[u64; WORDS]>::new(RING / 8 / WORDS);
+/// One buffer goes there and comes back, written anew on either side.
+fn ping_buffer(session: &mut Session) -> Result<Record> {
+    let (mut there, mut here) = RingBuffer::<Box<[u64]>>::new(1);
+    let (mut back, mut echoed) = RingBuffer::<Box<[u64]>>::new(1);
+    let (mut trips, mut echo) = (session.trips(), session.echo());
+    let mut buffer = vec![0; session.len() / 8].into_boxed_slice();
+    let ask = move || {
+        while let Some(stamp) = trips.begin() {
+            stamp.fill_words(&mut buffer);
+            push(&mut there, buffer)?;
+            buffer = pop(&mut echoed)?;
+            trips.end(&*buffer)?;
+        }
+        Ok(trips.finish())
+    };
+    let answer = move || {
+        loop {
+            let mut buffer = pop(&mut here)?;
+            let reply = echo.read(&*buffer)?;
+            reply.fill_words(&mut buffer);
+            push(&mut back, buffer)?;
+            if reply.is_last() {
+                return Ok(());
+            }
+        }
+    };
+    both(session, ask, answer)
+}
+
+fn items(session: &mut Session) -> Result<Record> {
+    let (mut there, mut here) = RingBuffer::<Item>::new(RING);
     let (mut flow, mut meter) = (session.flow(), session.meter());
     let send = move || {
-        let mut item = [0; WORDS];
+        let mut item = Item::default();
         while let Some(stamp) = flow.next() {
             stamp.fill_words(&mut item);
             push(&mut there, item)?;
@@ -127,11 +158,11 @@ fn items<const WORDS: usize>(session: &mut Session) -> Result<Record> {
 }
 
 fn chunks(session: &mut Session) -> Result<Record> {
-    let (mut there, mut here) = RingBuffer::<[u64; 8]>::new(RING / 64);
+    let (mut there, mut here) = RingBuffer::<Item>::new(RING);
     let (mut flow, mut meter) = (session.flow(), session.meter());
     let send = move || {
         let mut items = std::iter::from_fn(|| {
-            let mut item = [0; 8];
+            let mut item = Item::default();
             flow.next()?.fill_words(&mut item);
             Some(item)
         });
@@ -155,7 +186,7 @@ fn chunks(session: &mut Session) -> Result<Record> {
 }
 
 /// Reads in place all that has arrived, and returns whether the last message was among it.
-fn drain(meter: &mut Meter, ring: &mut Consumer<[u64; 8]>) -> Result<bool> {
+fn drain(meter: &mut Meter, ring: &mut Consumer<Item>) -> Result<bool> {
     let count = ring.slots();
     if count == 0 {
         if ring.is_abandoned() && ring.is_empty() {
@@ -175,9 +206,10 @@ fn drain(meter: &mut Meter, ring: &mut Consumer<[u64; 8]>) -> Result<bool> {
 }
 
 fn buffers(session: &mut Session) -> Result<Record> {
-    let (mut there, mut here) = RingBuffer::<Box<[u64]>>::new(BUFFERS);
-    let (mut back, mut empty) = RingBuffer::<Box<[u64]>>::new(BUFFERS);
-    for _ in 0..BUFFERS {
+    let count = (BUFFERS / session.len()).max(MIN_BUFFERS);
+    let (mut there, mut here) = RingBuffer::<Box<[u64]>>::new(count);
+    let (mut back, mut empty) = RingBuffer::<Box<[u64]>>::new(count);
+    for _ in 0..count {
         push(&mut back, vec![0; session.len() / 8].into_boxed_slice())?;
     }
     let (mut flow, mut meter) = (session.flow(), session.meter());

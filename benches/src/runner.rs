@@ -23,7 +23,7 @@ pub(crate) struct RunArgs {
     /// Print one JSON object a line instead of the table.
     #[arg(long)]
     pub(crate) json: bool,
-    /// A tenth of the samples in three rounds, for a first look.
+    /// A tenth of the round trips and shorter slices, in three rounds, for a first look.
     #[arg(long)]
     quick: bool,
     /// Let the scheduler place the processes.

@@ -14,7 +14,9 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Result;
 use crate::case::Case;
-use crate::measure::{Echo, Flow, Meter, Plan, Trips};
+use crate::measure::Plan;
+use crate::round_trip::{Echo, Trips};
+use crate::throughput::{Flow, Meter};
 
 /// Most descriptors that [`Session::send_fds`] passes at once.
 const MAX_FDS: usize = 8;

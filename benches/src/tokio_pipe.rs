@@ -66,8 +66,9 @@ fn answer(session: &mut Session) -> Result<Record> {
 
 fn collect(session: &mut Session) -> Result<Record> {
     let ([from, _to], meter, len) = (create(session)?, session.meter(), session.len());
+    let batched = session.how() == BATCHED;
     runtime::current_thread(async move {
-        framed::collect(meter, Receiver::from_owned_fd(from)?, len).await
+        framed::collect(meter, Receiver::from_owned_fd(from)?, len, batched).await
     })
 }
 

@@ -81,9 +81,10 @@ fn answer(session: &mut Session) -> Result<Record> {
 
 fn collect(session: &mut Session) -> Result<Record> {
     let (stream, meter, len) = (listen(session)?, session.meter(), session.len());
+    let batched = session.how() == BATCHED;
     run(session.how(), async move {
         let (from, _to) = split(stream)?;
-        framed::collect(meter, from, len).await
+        framed::collect(meter, from, len, batched).await
     })
 }
 

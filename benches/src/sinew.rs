@@ -208,14 +208,18 @@ fn send(session: &mut Session) -> Result<Record> {
         let (sender, mut receiver) = open(session, socket, false).await?.split();
         let mut writer = Writer::new(sender, len);
         if batched {
-            let mut count = BATCH;
-            while count == BATCH {
-                let messages = std::iter::from_fn(|| {
-                    let mut payload = [0u8; 64];
-                    flow.next()?.fill(&mut payload);
-                    Some(payload)
-                });
-                count = writer.sender.send_batch(messages.take(BATCH)).await?;
+            let mut more = true;
+            while more {
+                for _ in 0..BATCH {
+                    let Some(stamp) = flow.next() else {
+                        more = false;
+                        break;
+                    };
+                    let mut loan = writer.sender.reserve(len).await?;
+                    stamp.fill(&mut loan);
+                    loan.stage(len).await?;
+                }
+                writer.sender.flush().await?;
             }
         } else {
             while let Some(stamp) = flow.next() {

@@ -422,6 +422,10 @@ impl Sender {
             match self.look(len, memory) {
                 Step::Ready => return Poll::Ready(Ok(())),
                 Step::Yield => {
+                    // A sender that never parks is never rung: it learns here that its peer has closed.
+                    if let Some(error) = self.fate() {
+                        return Poll::Ready(Err(error));
+                    }
                     crate::turn::give(cx);
                     return Poll::Pending;
                 }
@@ -462,6 +466,7 @@ impl Sender {
                 match self.look(len, memory) {
                     Step::Ready => continue,
                     Step::Yield => {
+                        self.look_now_and_then()?;
                         std::thread::yield_now();
                         continue;
                     }

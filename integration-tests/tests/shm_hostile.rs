@@ -1,7 +1,7 @@
 //! A peer that breaks every rule gets nowhere: correct data or a typed error, and others are not affected.
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -1027,60 +1027,6 @@ fn a_flood_of_bells() {
         within("after the flood", flooded).await.unwrap();
         println!("{bells} bells in 2 s; {turns} turns for others, the longest {longest:?}");
         assert!(turns > 100, "{turns} turns for others, the longest {longest:?}");
-    });
-}
-
-/// A descriptor whose close would wait, because a TCP connection lingers: it must not stop a worker.
-#[test]
-fn a_descriptor_that_is_slow_to_close() {
-    let _alone = alone();
-    let _watchdog = Watchdog::new("a_descriptor_that_is_slow_to_close");
-    const LINGER: Duration = Duration::from_secs(4);
-    let lingering = || -> (OwnedFd, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (unread, _) = listener.accept().unwrap();
-        rustix::net::sockopt::set_socket_linger(&socket, Some(LINGER)).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        // More than fits, so that something is always left to send.
-        while rustix::io::write(&socket, &[0; 1 << 16]).is_ok() {}
-        (socket.into(), unread)
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("shm");
-        let mut listener = Options::new().bind(&path).await.unwrap();
-        let (fd, unread) = lingering();
-        let hostile = std::thread::spawn(move || {
-            let wire = Wire::connect(&path);
-            accepted(&wire);
-            wire.send(&Offer::new(3, DATA).encode(), &[fd.as_fd()])
-                .unwrap();
-            // The listener's copy is the last.
-            drop(fd);
-            let hung_up = wire.is_hung_up();
-            drop(unread);
-            hung_up
-        });
-        let begun = Instant::now();
-        let (mut longest, mut last) = (Duration::ZERO, Instant::now());
-        while begun.elapsed() < Duration::from_secs(1) || !hostile.is_finished() {
-            tokio::select! {
-                biased;
-                _ = listener.accept() => panic!("that is no channel"),
-                () = tokio::time::sleep(Duration::from_millis(1)) => {}
-            }
-            longest = longest.max(last.elapsed());
-            last = Instant::now();
-        }
-        assert!(hostile.join().unwrap());
-        assert_eq!(listener.rejected(), 1);
-        println!("the worker was stopped for {longest:?}");
-        assert!(longest < LINGER / 2, "the worker was stopped for {longest:?}");
     });
 }
 

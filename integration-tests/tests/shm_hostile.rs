@@ -27,7 +27,9 @@ const HANG: Duration = Duration::from_secs(20);
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    ALONE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn runtime() -> Runtime {
@@ -381,14 +383,8 @@ fn wrong_bells() -> Vec<(&'static str, Option<OwnedFd>)> {
         ("none", None),
         ("an eventfd", Some(eventfd())),
         ("a pipe", Some(pipe().0)),
-        (
-            "a regular file",
-            Some(tempfile::tempfile().unwrap().into()),
-        ),
-        (
-            "memory",
-            Some(memfd(4096 + DATA, RawMemory::SINGLE_WRITER)),
-        ),
+        ("a regular file", Some(tempfile::tempfile().unwrap().into())),
+        ("memory", Some(memfd(4096 + DATA, RawMemory::SINGLE_WRITER))),
     ]
 }
 
@@ -678,12 +674,20 @@ fn breaches() -> Vec<Established> {
         end.set(RawEnd::RECEIVER_STATE, 2);
         end.ring();
     }));
-    cases.push(breach("a frame without memory", Receiver(PROTOCOL), |end| {
-        end.announce(100);
-    }));
-    cases.push(breach("too short a descriptor", Receiver(PROTOCOL), |end| {
-        end.frame(FRAME_MEMORY, &[1; 4]);
-    }));
+    cases.push(breach(
+        "a frame without memory",
+        Receiver(PROTOCOL),
+        |end| {
+            end.announce(100);
+        },
+    ));
+    cases.push(breach(
+        "too short a descriptor",
+        Receiver(PROTOCOL),
+        |end| {
+            end.frame(FRAME_MEMORY, &[1; 4]);
+        },
+    ));
     cases.push(breach("too long a descriptor", Receiver(PROTOCOL), |end| {
         end.frame(FRAME_MEMORY, &[1; 16]);
     }));
@@ -773,12 +777,16 @@ fn breaches() -> Vec<Established> {
     cases.push(breach("a hang-up", Receiver(CRASHED), |end| {
         end.wire.shutdown(rustix::net::Shutdown::Both);
     }));
-    cases.push(breach("good frames, then a bad one", Receiver(BROKEN), |end| {
-        for _ in 0..100 {
-            end.frame(FRAME_DATA, b"good");
-        }
-        end.frame(99, b"bad");
-    }));
+    cases.push(breach(
+        "good frames, then a bad one",
+        Receiver(BROKEN),
+        |end| {
+            for _ in 0..100 {
+                end.frame(FRAME_DATA, b"good");
+            }
+            end.frame(99, b"bad");
+        },
+    ));
     cases
 }
 
@@ -792,7 +800,10 @@ async fn until_found(channel: &mut Channel, finds: Finds, way: usize) -> Error {
                 let result = match way {
                     0 => receiver.recv().await.map(|message| {
                         let message = message.expect("no clean end");
-                        assert!([&b"good"[..], &[1; 8]].contains(&&message[..]), "{message:?}");
+                        assert!(
+                            [&b"good"[..], &[1; 8]].contains(&&message[..]),
+                            "{message:?}"
+                        );
                     }),
                     1 => receiver.recv_batch(&mut batch).await.map(|count| {
                         assert!(count > 0, "no clean end");
@@ -1026,7 +1037,10 @@ fn a_flood_of_bells() {
         raw.frame(FRAME_DATA, b"the end");
         within("after the flood", flooded).await.unwrap();
         println!("{bells} bells in 2 s; {turns} turns for others, the longest {longest:?}");
-        assert!(turns > 100, "{turns} turns for others, the longest {longest:?}");
+        assert!(
+            turns > 100,
+            "{turns} turns for others, the longest {longest:?}"
+        );
     });
 }
 
@@ -1168,7 +1182,10 @@ fn a_peer_that_scribbles() {
                     let result = if count % 2 == 0 {
                         receiver.recv_batch(&mut batch).await
                     } else {
-                        receiver.recv().await.map(|message| usize::from(message.is_some()))
+                        receiver
+                            .recv()
+                            .await
+                            .map(|message| usize::from(message.is_some()))
                     };
                     match result {
                         Ok(0) => return (count, None),

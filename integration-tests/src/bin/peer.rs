@@ -29,7 +29,17 @@ fn main() {
     let _entered = runtime.enter();
     let wait = |future: std::pin::Pin<Box<dyn Future<Output = ()>>>| runtime.block_on(future);
     match arguments[..] {
-        ["produce", role, endpoint, board, seed, longest, style, how, bell] => {
+        [
+            "produce",
+            role,
+            endpoint,
+            board,
+            seed,
+            longest,
+            style,
+            how,
+            bell,
+        ] => {
             let options = parse_options(how, bell);
             let board = Board::open(Path::new(board));
             let payloads = Payloads::new(seed.parse().unwrap(), longest.parse().unwrap());
@@ -214,7 +224,12 @@ async fn limit(what: &str, endpoint: &str) {
             report(error.as_ref());
             // The peer is still there, and the listener goes on.
             let channel = listener.accept().await;
-            report(channel.as_ref().err().or(client.await.unwrap().as_ref().err()));
+            report(
+                channel
+                    .as_ref()
+                    .err()
+                    .or(client.await.unwrap().as_ref().err()),
+            );
         }
         "send" | "recv" => {
             let (left, right) = tokio::join!(options.connect(endpoint), listener.accept());

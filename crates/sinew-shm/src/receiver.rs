@@ -387,6 +387,7 @@ impl Receiver {
                     self.ring();
                 }
                 self.stats.memories += 1;
+                self.count(bytes.len());
                 Ok(Head::Memory(bytes))
             }
             Err(error) => Err(self.fail(error)),
@@ -402,10 +403,7 @@ impl Receiver {
     #[inline]
     fn take(&mut self, head: Head) -> Bytes {
         match head {
-            Head::Memory(bytes) => {
-                self.count(bytes.len());
-                bytes
-            }
+            Head::Memory(bytes) => bytes,
             Head::Ring(frame) => {
                 let mut bytes = Vec::new();
                 self.consumer.append_to(&frame, &mut bytes);
@@ -419,7 +417,6 @@ impl Receiver {
     fn take_into(&mut self, head: Head, buffer: &mut Vec<u8>) -> usize {
         match head {
             Head::Memory(bytes) => {
-                self.count(bytes.len());
                 buffer.extend_from_slice(&bytes);
                 bytes.len()
             }
@@ -434,7 +431,6 @@ impl Receiver {
     fn fill(&mut self, head: Head, batch: &mut Batch) -> Result<usize, Error> {
         let frame = match head {
             Head::Memory(bytes) => {
-                self.count(bytes.len());
                 batch.push_memory(bytes);
                 return Ok(1);
             }

@@ -233,6 +233,7 @@ impl Sender {
     ///
     /// Cancel safe: nothing is reserved before it is ready.
     pub async fn reserve(&mut self, len: usize) -> Result<Loan<'_>, Error> {
+        self.check_open()?;
         self.check_len(len)?;
         if len > self.threshold {
             return Loan::draft(self, len);

@@ -270,9 +270,7 @@ impl Sender {
     ///
     /// Cancel safe: it may be called again.
     pub async fn close(&mut self) -> Result<(), Error> {
-        poll_fn(|cx| self.poll_pending(cx)).await?;
-        self.close_now(State::Closed);
-        Ok(())
+        poll_fn(|cx| self.poll_finish(cx)).await
     }
 
     /// Changes how this half waits from now on.
@@ -412,6 +410,21 @@ impl Sender {
             ready!(self.poll_blocked(cx, blocked))?;
         }
         self.publish();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // Where nothing is left to send, it does not matter that nobody receives.
+        let left = self.pending.is_some() || self.producer.has_staged();
+        if left && !self.closed {
+            let sent = ready!(self.poll_pending(cx));
+            if sent.is_err() && self.failed.is_none() {
+                return Poll::Ready(sent);
+            }
+            self.close_now(State::Closed);
+            return Poll::Ready(sent);
+        }
+        self.close_now(State::Closed);
         Poll::Ready(Ok(()))
     }
 
@@ -862,12 +875,7 @@ impl Sink<Bytes> for Sender {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let sender = self.get_mut();
-        if !sender.closed {
-            ready!(sender.poll_pending(cx))?;
-            sender.close_now(State::Closed);
-        }
-        Poll::Ready(Ok(()))
+        self.get_mut().poll_finish(cx)
     }
 }
 

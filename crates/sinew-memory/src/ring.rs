@@ -184,8 +184,9 @@ impl RingMemory {
             );
         }
         let map = map(fd, layout, Access::ReadOnly)?;
-        if prefault {
-            // Only saves faults: the owner, or the first touch, has the pages made otherwise.
+        if prefault && memfd::is_present(fd, size) {
+            // Only saves faults, the pages being there. Where the owner has not made them, nor are
+            // they made here, at this process's expense.
             let _refused = map.populate();
         }
         Ok(Self {

@@ -139,6 +139,11 @@ impl Map {
         self.advise(Advice::LinuxHugepage)
     }
 
+    /// Has a forked child go without this mapping.
+    pub(crate) fn keep_from_children(&self) -> io::Result<()> {
+        self.advise(Advice::LinuxDontFork)
+    }
+
     fn advise(&self, advice: Advice) -> io::Result<()> {
         // SAFETY: the range is this value's own; none of the advices used here changes contents.
         unsafe { rustix::mm::madvise(self.start.as_ptr().cast(), self.len, advice) }
@@ -210,6 +215,11 @@ impl PrivateMap {
             let whole = Map::new(fd.as_fd(), len, Access::ReadWrite).map_err(|errno| {
                 memfd::system("mmap", errno).with_detail(format!("{len} bytes"))
             })?;
+            // A child between fork and exec would hold a writable mapping, which keeps the kernel from
+            // sealing the file.
+            whole
+                .keep_from_children()
+                .map_err(|errno| memfd::system("madvise(MADV_DONTFORK)", errno))?;
             match whole.populate() {
                 // Before Linux 5.14 the pages come one by one, as they are written.
                 Ok(()) | Err(io::Errno::INVAL) => {}

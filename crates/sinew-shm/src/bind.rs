@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,8 @@ use crate::endpoint::Endpoint;
 use crate::socket;
 
 const BACKLOG: i32 = 1024;
+/// How the names begin under which sockets are bound before they are renamed into place.
+const BESIDE: &str = ".sinew-";
 /// For how long another starter in the same directory may be in our way.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -47,7 +50,7 @@ pub(crate) async fn bind(
 
 fn listen_at(endpoint: &Endpoint) -> Result<OwnedFd, Error> {
     let addr = endpoint.to_socket_addr("bind")?;
-    let socket = socket::new()?;
+    let socket = socket::new().map_err(|error| error.with_address(endpoint))?;
     rustix::net::bind(&socket, &addr).map_err(|errno| {
         let error = system("bind", errno, endpoint);
         if errno == Errno::ADDRINUSE {
@@ -79,7 +82,10 @@ async fn bind_path(
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let _lock = lock(directory, endpoint).await?;
+    let (_lock, exclusive) = lock(directory, endpoint).await?;
+    if exclusive {
+        sweep(directory);
+    }
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => refuse_live(endpoint, &addr)?,
         Ok(_) => {
@@ -93,7 +99,7 @@ async fn bind_path(
 
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let unique = COUNT.fetch_add(1, Ordering::Relaxed);
-    let beside = directory.join(format!(".sinew-{}-{unique}", std::process::id()));
+    let beside = directory.join(format!("{BESIDE}{}-{unique}", std::process::id()));
     let beside_at = Endpoint::Path(beside.clone());
     let socket = match beside_at.to_socket_addr("bind") {
         Ok(_) => {
@@ -138,8 +144,22 @@ fn set_mode(path: &Path, mode: Option<u32>) -> Result<(), Error> {
         .map_err(|error| Error::from_io("chmod", error))
 }
 
-/// Locks the directory, against other starters and nobody else.
-async fn lock(directory: &Path, endpoint: &Endpoint) -> Result<OwnedFd, Error> {
+/// Removes what starters that were killed between binding and renaming have left. To be called with the
+/// directory locked: then nobody is in between.
+fn sweep(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let is_socket = || entry.file_type().is_ok_and(|kind| kind.is_socket());
+        if entry.file_name().as_bytes().starts_with(BESIDE.as_bytes()) && is_socket() {
+            let _not_ours = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Locks the directory, against other starters and nobody else. False where there are no locks.
+async fn lock(directory: &Path, endpoint: &Endpoint) -> Result<(OwnedFd, bool), Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let lock = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| {
         let error = system("open", errno, endpoint);
@@ -153,7 +173,7 @@ async fn lock(directory: &Path, endpoint: &Endpoint) -> Result<OwnedFd, Error> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(lock),
+            Ok(()) => return Ok((lock, true)),
             Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -167,14 +187,14 @@ async fn lock(directory: &Path, endpoint: &Endpoint) -> Result<OwnedFd, Error> {
             }
             Err(Errno::INTR) => {}
             // A file system without locks has no two starters that could be told apart.
-            Err(_) => return Ok(lock),
+            Err(_) => return Ok((lock, false)),
         }
     }
 }
 
 /// An error if somebody listens there.
 fn refuse_live(endpoint: &Endpoint, addr: &SocketAddrUnix) -> Result<(), Error> {
-    let probe = socket::new()?;
+    let probe = socket::new().map_err(|error| error.with_address(endpoint))?;
     match rustix::net::connect(&probe, addr) {
         // Nobody, and nobody will: a socket is listening before it gets its path.
         Err(Errno::CONNREFUSED) => Ok(()),

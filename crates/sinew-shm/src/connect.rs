@@ -68,7 +68,7 @@ impl Options {
         let addr = endpoint.to_socket_addr("connect")?;
         let begun = Instant::now();
         let socket = loop {
-            let socket = socket::new()?;
+            let socket = socket::new().map_err(|error| error.with_address(&endpoint))?;
             let errno = match rustix::net::connect(&socket, &addr) {
                 Ok(()) => break socket,
                 Err(errno) => errno,

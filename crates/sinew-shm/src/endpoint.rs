@@ -24,6 +24,9 @@ pub enum Endpoint {
     Abstract(Vec<u8>),
 }
 
+/// Bytes of a path, or of a name after its zero.
+const MOST: usize = 107;
+
 impl Endpoint {
     pub(crate) fn to_socket_addr(&self, operation: &'static str) -> Result<SocketAddrUnix, Error> {
         let (addr, len) = match self {
@@ -32,7 +35,14 @@ impl Endpoint {
                     return Err(Error::new(ErrorKind::InvalidInput, operation)
                         .with_reason("the path is empty"));
                 }
-                (SocketAddrUnix::new(path), path.as_os_str().len())
+                let len = path.as_os_str().len();
+                // One more would fit, without the zero at its end that others rely on.
+                let addr = if len > MOST {
+                    Err(Errno::NAMETOOLONG)
+                } else {
+                    SocketAddrUnix::new(path)
+                };
+                (addr, len)
             }
             Endpoint::Abstract(name) => (SocketAddrUnix::new_abstract_name(name), name.len()),
         };
@@ -42,7 +52,7 @@ impl Endpoint {
             if errno == Errno::NAMETOOLONG {
                 return error
                     .with_detail(format!("{len} bytes"))
-                    .with_reason("a socket's address has at most 107")
+                    .with_reason(format!("a socket's address has at most {MOST}"))
                     .with_remedy("use a shorter path, or a relative one");
             }
             error

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
 use sinew_memory::RingMemory;
 
@@ -143,6 +144,12 @@ impl Wire {
                 ErrorKind::Closed,
                 "shared-memory handshake",
             )));
+        }
+        if packet.exhausted {
+            return Err(Error::from_raw_os_error(
+                "recvmsg",
+                Errno::MFILE.raw_os_error(),
+            ));
         }
         if packet.truncated {
             return Err(violation(

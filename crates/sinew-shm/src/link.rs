@@ -69,7 +69,12 @@ impl Wake for Wakers {
 struct Inbox {
     memory: VecDeque<OwnedFd>,
     hung_up: bool,
-    violation: Option<&'static str>,
+    /// Why nothing more can be read, if it is not the end.
+    broken: Option<Error>,
+}
+
+fn violation(reason: &'static str) -> Error {
+    Error::new(ErrorKind::Protocol, "recv").with_reason(reason)
 }
 
 /// The two descriptors that an end polls, registered with a Tokio runtime.
@@ -196,17 +201,23 @@ impl Link {
         let ended = packet.len == 0;
         match (buffer[0], packet.len, packet.fds.len()) {
             (_, 0, _) => {}
-            _ if packet.truncated => inbox.violation = Some("an overlong packet on the socket"),
+            _ if packet.exhausted => {
+                let errno = Errno::MFILE.raw_os_error();
+                inbox.broken = Some(Error::from_raw_os_error("recvmsg", errno));
+            }
+            _ if packet.truncated => {
+                inbox.broken = Some(violation("an overlong packet on the socket"))
+            }
             (PACKET_BELL, 1, 0) => {}
             (PACKET_MEMORY, 1, 1) if inbox.memory.len() < MAX_MEMORY_IN_FLIGHT => {
                 inbox.memory.extend(packet.fds.pop());
             }
             (PACKET_MEMORY, 1, 1) => {
-                inbox.violation = Some("more memory on the socket than allowed")
+                inbox.broken = Some(violation("more memory on the socket than allowed"));
             }
-            _ => inbox.violation = Some("an unknown packet on the socket"),
+            _ => inbox.broken = Some(violation("an unknown packet on the socket")),
         }
-        if ended || inbox.violation.is_some() {
+        if ended || inbox.broken.is_some() {
             inbox.hung_up = true;
         }
         // The other half may wait for what this packet says, and it will not be said again.
@@ -239,10 +250,8 @@ impl Link {
             }
         }
         let Some(fd) = inbox.memory.pop_front() else {
-            let reason = inbox
-                .violation
-                .unwrap_or("a message was announced whose memory was not sent");
-            return Err(self.error(Error::new(ErrorKind::Protocol, "recv").with_reason(reason)));
+            let missing = || violation("a message was announced whose memory was not sent");
+            return Err(self.error(inbox.broken.clone().unwrap_or_else(missing)));
         };
         Frozen::from_fd(fd, len).map_err(|error| self.error(error))
     }
@@ -270,10 +279,9 @@ impl Link {
         self.inbox().hung_up
     }
 
-    /// What the peer did on the socket that it must not.
-    pub(crate) fn violation(&self) -> Option<Error> {
-        let reason = self.inbox().violation?;
-        Some(self.error(Error::new(ErrorKind::Protocol, "recv").with_reason(reason)))
+    /// What the peer did on the socket that it must not, or what keeps us from reading it.
+    pub(crate) fn broken(&self) -> Option<Error> {
+        self.inbox().broken.clone().map(|error| self.error(error))
     }
 
     pub(crate) fn error(&self, error: Error) -> Error {

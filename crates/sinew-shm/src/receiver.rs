@@ -386,6 +386,7 @@ impl Receiver {
                     self.ring();
                 }
                 self.stats.memories += 1;
+                self.count(bytes.len());
                 Ok(Head::Memory(bytes))
             }
             Err(error) => Err(self.fail(error)),
@@ -415,10 +416,7 @@ impl Receiver {
     #[inline]
     fn take(&mut self, head: Head) -> Bytes {
         match head {
-            Head::Memory(bytes) => {
-                self.count(bytes.len());
-                bytes
-            }
+            Head::Memory(bytes) => bytes,
             Head::Ring(frame) => {
                 let mut bytes = Vec::new();
                 self.consumer.append_to(&frame, &mut bytes);
@@ -432,7 +430,6 @@ impl Receiver {
     fn take_into(&mut self, head: Head, buffer: &mut Vec<u8>) -> usize {
         match head {
             Head::Memory(bytes) => {
-                self.count(bytes.len());
                 buffer.extend_from_slice(&bytes);
                 bytes.len()
             }
@@ -447,7 +444,6 @@ impl Receiver {
     fn fill(&mut self, head: Head, batch: &mut Batch) -> Result<usize, Error> {
         let frame = match head {
             Head::Memory(bytes) => {
-                self.count(bytes.len());
                 batch.push_memory(bytes);
                 return Ok(1);
             }
@@ -538,7 +534,7 @@ impl Receiver {
             Err(corruption) => return Err(self.corrupted(corruption)),
             Ok(State::Open) if self.closed => End::Closed,
             Ok(State::Open) if !hung_up => return Ok(None),
-            Ok(State::Open) => End::Failed(match self.link.violation() {
+            Ok(State::Open) => End::Failed(match self.link.broken() {
                 Some(error) => error,
                 None => self.link.error(
                     Error::new(ErrorKind::PeerCrashed, "recv")

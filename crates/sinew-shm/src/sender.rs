@@ -235,6 +235,7 @@ impl Sender {
     ///
     /// Cancel safe: nothing is reserved before it is ready.
     pub async fn reserve(&mut self, len: usize) -> Result<Loan<'_>, Error> {
+        self.check_open()?;
         self.check_len(len)?;
         if len > self.threshold {
             return Loan::draft(self, len);
@@ -285,9 +286,7 @@ impl Sender {
     ///
     /// Cancel safe: it may be called again.
     pub async fn close(&mut self) -> Result<(), Error> {
-        poll_fn(|cx| self.poll_pending(cx)).await?;
-        self.close_now(State::Closed);
-        Ok(())
+        poll_fn(|cx| self.poll_finish(cx)).await
     }
 
     /// Changes how this half waits from now on.
@@ -427,6 +426,21 @@ impl Sender {
         Poll::Ready(Ok(()))
     }
 
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // Where nothing is left to send, it does not matter that nobody receives.
+        let left = self.pending.is_some() || self.producer.has_staged();
+        if left && !self.closed {
+            let sent = ready!(self.poll_pending(cx));
+            if sent.is_err() && self.failed.is_none() {
+                return Poll::Ready(sent);
+            }
+            self.close_now(State::Closed);
+            return Poll::Ready(sent);
+        }
+        self.close_now(State::Closed);
+        Poll::Ready(Ok(()))
+    }
+
     /// Waits until what is blocked may go on; ready may be early.
     #[cold]
     fn poll_blocked(&mut self, cx: &mut Context<'_>, blocked: Blocked) -> Poll<Result<(), Error>> {
@@ -435,6 +449,10 @@ impl Sender {
             match self.look(len, memory) {
                 Step::Ready => return Poll::Ready(Ok(())),
                 Step::Yield => {
+                    // A sender that never parks is never rung: it learns here that its peer has closed.
+                    if let Some(error) = self.fate() {
+                        return Poll::Ready(Err(error));
+                    }
                     crate::turn::give(cx);
                     return Poll::Pending;
                 }
@@ -475,6 +493,7 @@ impl Sender {
                 match self.look(len, memory) {
                     Step::Ready => continue,
                     Step::Yield => {
+                        self.look_now_and_then()?;
                         std::thread::yield_now();
                         continue;
                     }
@@ -766,7 +785,7 @@ impl Sender {
             Ok(State::Aborted) => Error::new(ErrorKind::Corrupted, "send")
                 .with_reason("the receiver gave up: it found that we break the protocol"),
             Ok(State::Open) if !hung_up => return None,
-            Ok(State::Open) => match self.link.violation() {
+            Ok(State::Open) => match self.link.broken() {
                 Some(error) => error,
                 None => Error::new(ErrorKind::PeerCrashed, "send")
                     .with_reason("the receiver's process ended without closing the channel"),
@@ -883,12 +902,7 @@ impl Sink<Bytes> for Sender {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let sender = self.get_mut();
-        if !sender.closed {
-            ready!(sender.poll_pending(cx))?;
-            sender.close_now(State::Closed);
-        }
-        Poll::Ready(Ok(()))
+        self.get_mut().poll_finish(cx)
     }
 }
 

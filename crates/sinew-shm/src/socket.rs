@@ -53,6 +53,8 @@ pub(crate) struct Packet {
     pub(crate) fds: Vec<OwnedFd>,
     /// More bytes or descriptors came than any packet has; those left over are closed.
     pub(crate) truncated: bool,
+    /// Descriptors came for which this process has no numbers left: they are closed.
+    pub(crate) exhausted: bool,
 }
 
 /// Receives one packet, or says `EAGAIN`.
@@ -74,13 +76,16 @@ pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, 
             fds.extend(rights);
         }
     }
-    let truncated = received
-        .flags
-        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
+    // There was space for as many as a packet has. Where not even those came, it is the number of open
+    // files that is at its limit.
+    let exhausted = received.flags.contains(ReturnFlags::CTRUNC) && fds.len() < MAX_FDS;
+    let truncated = received.flags.contains(ReturnFlags::TRUNC)
+        || received.flags.contains(ReturnFlags::CTRUNC) && !exhausted;
     Ok(Packet {
         len: received.bytes,
         fds,
         truncated,
+        exhausted,
     })
 }
 

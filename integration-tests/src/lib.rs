@@ -1,0 +1,45 @@
+//! What the integration tests share: a watchdog, a seed, counters of what a process holds, a second
+//! process, and a peer that speaks the wire protocol by hand.
+//!
+//! # Environment
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `SINEW_TEST_SCALE` | `ci` for the full counts, a number to divide them by; default 20 |
+//! | `SINEW_SEED` | the seed of what is random; printed by a test that fails |
+//! | `SINEW_SKIP_LOG` | a file to which tests that cannot run here append a line |
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "the support of tests fails as tests do"
+)]
+
+mod board;
+mod limited;
+mod options;
+mod payload;
+mod peer;
+mod raw;
+mod resources;
+mod scale;
+mod seed;
+mod skip;
+mod sys;
+mod watchdog;
+
+pub use board::Board;
+pub use limited::{Limited, limited};
+pub use options::{BELLS, WAITS, bell_name, options, parse_options, wait_name};
+pub use payload::Payloads;
+pub use peer::Peer;
+pub use raw::{
+    BELL, FRAME_DATA, FRAME_MEMORY, Hello, MEMORY, Offer, RawEnd, RawMemory, Wire, frozen, memfd,
+};
+pub use resources::Resources;
+pub use scale::{is_full, scaled};
+pub use seed::Random;
+pub use skip::skip;
+pub use sys::SharedMap;
+pub use watchdog::Watchdog;

@@ -1,0 +1,35 @@
+use sinew_shm::{Doorbell, Options, Wait};
+
+/// All ways of waiting.
+pub const WAITS: [Wait; 3] = [Wait::Adaptive, Wait::Park, Wait::Spin];
+/// All doorbells.
+pub const BELLS: [Doorbell; 2] = [Doorbell::Auto, Doorbell::Socket];
+
+/// Options with these two set.
+pub fn options(wait: Wait, bell: Doorbell) -> Options {
+    Options::new().wait(wait).doorbell(bell)
+}
+
+/// For a command line: see [`parse_options`].
+pub fn wait_name(wait: Wait) -> &'static str {
+    match wait {
+        Wait::Park => "park",
+        Wait::Spin => "spin",
+        _ => "adaptive",
+    }
+}
+
+/// For a command line: see [`parse_options`].
+pub fn bell_name(bell: Doorbell) -> &'static str {
+    match bell {
+        Doorbell::Socket => "socket",
+        _ => "auto",
+    }
+}
+
+/// Options from the names of a way of waiting and a doorbell.
+pub fn parse_options(wait: &str, bell: &str) -> Options {
+    let wait = WAITS.into_iter().find(|known| wait_name(*known) == wait);
+    let bell = BELLS.into_iter().find(|known| bell_name(*known) == bell);
+    options(wait.expect("a way of waiting"), bell.expect("a doorbell"))
+}

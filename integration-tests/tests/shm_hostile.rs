@@ -1,0 +1,1253 @@
+//! A peer that breaks every rule gets nowhere: correct data or a typed error, and others are not affected.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, epoll};
+use rustix::fs::SealFlags;
+use sinew_core::{Error, ErrorKind};
+use sinew_integration_tests::{
+    BELL, FRAME_DATA, FRAME_MEMORY, Hello, MEMORY, Offer, Random, RawEnd, RawMemory, Resources,
+    Watchdog, Wire, frozen, memfd, scaled,
+};
+use sinew_shm::{Batch, Channel, Options, Wait, connect};
+use tokio::io::AsyncReadExt;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+const DATA: u64 = 64 << 10;
+/// No read of a hostile peer's may take longer than this.
+const HANG: Duration = Duration::from_secs(20);
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// A listener that echoes, and counts whom it turned away.
+struct Server {
+    path: PathBuf,
+    rejected: Arc<AtomicU64>,
+    task: JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    async fn start(options: Options) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shm");
+        let mut listener = options.bind(&path).await.unwrap();
+        let rejected = Arc::new(AtomicU64::new(0));
+        let count = rejected.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    channel = listener.accept() => {
+                        let mut channel = channel.unwrap();
+                        tokio::spawn(async move {
+                            while let Ok(Some(message)) = channel.recv().await {
+                                if channel.send(message).await.is_err() {
+                                    break;
+                                }
+                            }
+                        });
+                    }
+                    () = tokio::time::sleep(Duration::from_millis(2)) => {}
+                }
+                count.store(listener.rejected(), Ordering::SeqCst);
+            }
+        });
+        Self {
+            path,
+            rejected,
+            task,
+            _directory: directory,
+        }
+    }
+
+    fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::SeqCst)
+    }
+
+    async fn until_rejected(&self, count: u64, case: &str) {
+        let deadline = Instant::now() + HANG;
+        while self.rejected() < count {
+            assert!(Instant::now() < deadline, "{case}: was not turned away");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(self.rejected(), count, "{case}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// An honest client, which checks that it is not affected.
+struct Honest {
+    channel: Channel,
+    random: Random,
+}
+
+impl Honest {
+    async fn connect(path: &Path) -> Self {
+        Self {
+            channel: connect(path).await.unwrap(),
+            random: Random::new(7),
+        }
+    }
+
+    async fn check(&mut self) {
+        for most in [0, 100, 30_000, 300_000] {
+            let len = usize::try_from(self.random.below(most + 1)).unwrap();
+            let message = vec![u8::try_from(self.random.below(256)).unwrap(); len];
+            let echo = async {
+                self.channel.send(&message).await.unwrap();
+                self.channel.recv().await.unwrap().unwrap()
+            };
+            let echo = tokio::time::timeout(HANG, echo).await;
+            assert!(echo.expect("the honest channel goes on") == message);
+        }
+    }
+}
+
+async fn within<T>(case: &str, future: impl Future<Output = T>) -> T {
+    let result = tokio::time::timeout(HANG, future).await;
+    result.unwrap_or_else(|_| panic!("{case}: hangs"))
+}
+
+fn eventfd() -> OwnedFd {
+    rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
+}
+
+fn epoll_instance() -> OwnedFd {
+    epoll::create(epoll::CreateFlags::CLOEXEC).unwrap()
+}
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
+}
+
+/// Memory that is not what it should be, with a ring of `DATA` bytes announced.
+fn wrong_memories() -> Vec<(&'static str, OwnedFd)> {
+    let right = RawMemory::SINGLE_WRITER;
+    let size = 4096 + DATA;
+    let mut wrong = vec![
+        ("no seals", memfd(size, SealFlags::empty())),
+        (
+            "immutable where it should be written",
+            memfd(size, RawMemory::IMMUTABLE),
+        ),
+        (
+            "also sealed against the writer",
+            memfd(size, right | SealFlags::WRITE),
+        ),
+        ("too small", memfd(size - 4096, right)),
+        ("too large", memfd(size + 4096, right)),
+        ("empty", memfd(0, right)),
+        ("not a multiple of the page", memfd(size - 1, right)),
+        (
+            "a regular file",
+            tempfile::tempfile().map(OwnedFd::from).unwrap(),
+        ),
+        ("/dev/zero", File::open("/dev/zero").unwrap().into()),
+        ("a directory", File::open("/").unwrap().into()),
+        ("a pipe", pipe().0),
+        ("an eventfd", eventfd()),
+        ("an epoll instance", epoll_instance()),
+        (
+            "a socket",
+            TcpListener::bind("127.0.0.1:0").map(OwnedFd::from).unwrap(),
+        ),
+    ];
+    for seal in [
+        SealFlags::FUTURE_WRITE,
+        SealFlags::SHRINK,
+        SealFlags::GROW,
+        SealFlags::SEAL,
+    ] {
+        wrong.push(("one seal missing", memfd(size, right - seal)));
+    }
+    wrong
+}
+
+type Hostile = Box<dyn Fn(&Wire) + Send + Sync>;
+
+fn cheat(
+    name: impl Into<String>,
+    hostile: impl Fn(&Wire) + Send + Sync + 'static,
+) -> (String, Hostile) {
+    (name.into(), Box::new(hostile))
+}
+
+fn hello(wire: &Wire, hello: Hello) {
+    wire.send(&hello.encode(), &[]).unwrap();
+}
+
+/// Says hello and gets an accept.
+fn accepted(wire: &Wire) {
+    hello(wire, Hello::default());
+    let (packet, fds) = wire.recv().expect("an accept");
+    assert_eq!((packet[8], fds.len()), (2, 1));
+}
+
+/// What a connector can do wrong before the channel stands.
+fn wrong_connectors() -> Vec<(String, Hostile)> {
+    let mut cases = vec![
+        cheat("hangs up at once", |_| {}),
+        cheat("shuts down", |wire| {
+            wire.shutdown(rustix::net::Shutdown::Write)
+        }),
+        cheat("a zero-length packet", |wire| wire.send(&[], &[]).unwrap()),
+        cheat("a doorbell", |wire| wire.send(&[BELL], &[]).unwrap()),
+        cheat("wrong magic", |wire| {
+            hello(
+                wire,
+                Hello {
+                    magic: 1,
+                    ..Hello::default()
+                },
+            )
+        }),
+        cheat("descriptors with a hello", |wire| {
+            let fd = eventfd();
+            wire.send(&Hello::default().encode(), &[fd.as_fd()])
+                .unwrap();
+        }),
+        cheat("many descriptors with a hello", |wire| {
+            let fd = eventfd();
+            wire.send(&Hello::default().encode(), &[fd.as_fd(); 60])
+                .unwrap();
+        }),
+        cheat("accept for a hello", |wire| {
+            wire.send(&Offer::new(2, DATA).encode(), &[]).unwrap();
+        }),
+        cheat("ready for a hello", |wire| {
+            let memory = RawMemory::new(DATA);
+            wire.send(&Offer::new(3, DATA).encode(), &[memory.fd.as_fd()])
+                .unwrap();
+        }),
+        cheat("gives up after the accept", accepted),
+        cheat("a hello for a ready", |wire| {
+            accepted(wire);
+            hello(wire, Hello::default());
+        }),
+        cheat("a reject for a ready", |wire| {
+            accepted(wire);
+            wire.send(&Offer::new(4, DATA).encode(), &[]).unwrap();
+        }),
+        cheat("a zero-length packet for a ready", |wire| {
+            accepted(wire);
+            wire.send(&[], &[eventfd().as_fd()]).unwrap();
+        }),
+        cheat("no descriptor with a ready", |wire| {
+            accepted(wire);
+            wire.send(&Offer::new(3, DATA).encode(), &[]).unwrap();
+        }),
+        cheat("a bell that was not agreed on", |wire| {
+            accepted(wire);
+            let (memory, bell) = (RawMemory::new(DATA), epoll_instance());
+            let fds = [memory.fd.as_fd(), bell.as_fd()];
+            wire.send(&Offer::new(3, DATA).encode(), &fds).unwrap();
+        }),
+        cheat("three descriptors with a ready", |wire| {
+            accepted(wire);
+            let memory = RawMemory::new(DATA);
+            wire.send(&Offer::new(3, DATA).encode(), &[memory.fd.as_fd(); 3])
+                .unwrap();
+        }),
+        cheat("sixty descriptors with a ready", |wire| {
+            accepted(wire);
+            let memory = RawMemory::new(DATA);
+            wire.send(&Offer::new(3, DATA).encode(), &[memory.fd.as_fd(); 60])
+                .unwrap();
+        }),
+        cheat("a feature that was not agreed on", |wire| {
+            accepted(wire);
+            let (memory, bell) = (RawMemory::new(DATA), epoll_instance());
+            let offer = Offer {
+                features: 1,
+                ..Offer::new(3, DATA)
+            };
+            wire.send(&offer.encode(), &[memory.fd.as_fd(), bell.as_fd()])
+                .unwrap();
+        }),
+    ];
+    for (least, most) in [(2, 9), (0, 0), (9, 1), (u16::MAX, u16::MAX)] {
+        cases.push(cheat(format!("versions {least} to {most}"), move |wire| {
+            let version = Hello {
+                least,
+                most,
+                ..Hello::default()
+            };
+            hello(wire, version);
+        }));
+    }
+    for version in [0, 2, u16::MAX] {
+        cases.push(cheat(format!("ready of version {version}"), move |wire| {
+            accepted(wire);
+            let memory = RawMemory::new(DATA);
+            let offer = Offer {
+                version,
+                ..Offer::new(3, DATA)
+            };
+            wire.send(&offer.encode(), &[memory.fd.as_fd()]).unwrap();
+        }));
+    }
+    for len in [1, 8, 63, 65, 128, 4096] {
+        cases.push(cheat(format!("a hello of {len} bytes"), move |wire| {
+            let mut packet = Hello::default().encode();
+            packet.resize(len, 0);
+            wire.send(&packet, &[]).unwrap();
+        }));
+    }
+    for kind in [0, 5, 77, u32::MAX] {
+        cases.push(cheat(format!("packet kind {kind}"), move |wire| {
+            wire.send(&Offer::new(kind, DATA).encode(), &[]).unwrap();
+        }));
+    }
+    let sizes = [
+        (0, DATA),
+        (4097, DATA),
+        (4 << 20, DATA),
+        (u64::MAX, DATA),
+        (4096, 0),
+        (4096, 2048),
+        (4096, DATA + 1),
+        (4096, 3 * 4096),
+        (4096, 1 << 29),
+        (4096, 1 << 32),
+        (4096, 1 << 63),
+        (u64::MAX - 4095, u64::MAX),
+    ];
+    for (control, data) in sizes {
+        cases.push(cheat(format!("layout {control}+{data}"), move |wire| {
+            accepted(wire);
+            let memory = RawMemory::new(DATA);
+            let offer = Offer {
+                control,
+                data,
+                ..Offer::new(3, DATA)
+            };
+            wire.send(&offer.encode(), &[memory.fd.as_fd()]).unwrap();
+        }));
+    }
+    for (name, fd) in wrong_memories() {
+        cases.push(cheat(format!("memory: {name}"), move |wire| {
+            accepted(wire);
+            wire.send(&Offer::new(3, DATA).encode(), &[fd.as_fd()])
+                .unwrap();
+        }));
+    }
+    for (name, bell) in wrong_bells() {
+        cases.push(cheat(format!("bell: {name}"), move |wire| {
+            let with_bell = Hello {
+                features: 1,
+                ..Hello::default()
+            };
+            hello(wire, with_bell);
+            assert_eq!(wire.recv().expect("an accept").1.len(), 2);
+            let memory = RawMemory::new(DATA);
+            let offer = Offer {
+                features: 1,
+                ..Offer::new(3, DATA)
+            };
+            let mut fds = vec![memory.fd.as_fd()];
+            fds.extend(bell.as_ref().map(AsFd::as_fd));
+            wire.send(&offer.encode(), &fds).unwrap();
+        }));
+    }
+    cases
+}
+
+fn wrong_bells() -> Vec<(&'static str, Option<OwnedFd>)> {
+    vec![
+        ("none", None),
+        ("an eventfd", Some(eventfd())),
+        ("a pipe", Some(pipe().0)),
+        ("a regular file", Some(tempfile::tempfile().unwrap().into())),
+        ("memory", Some(memfd(4096 + DATA, RawMemory::SINGLE_WRITER))),
+    ]
+}
+
+#[test]
+fn a_connector_that_breaks_the_handshake() {
+    let _alone = alone();
+    let _watchdog = Watchdog::new("a_connector_that_breaks_the_handshake");
+    let cases = wrong_connectors();
+    runtime().block_on(async {
+        let server = Server::start(Options::new()).await;
+        let mut honest = Honest::connect(&server.path).await;
+        honest.check().await;
+        let mut baseline = None;
+        let mut rejected = 0;
+        for _ in 0..scaled(20) {
+            for (name, hostile) in &cases {
+                let wire = Wire::connect(&server.path);
+                tokio::task::block_in_place(|| hostile(&wire));
+                if name.starts_with("hangs up") || name.starts_with("gives up") {
+                    drop(wire);
+                } else {
+                    let hung_up = tokio::task::block_in_place(|| wire.is_hung_up());
+                    assert!(hung_up, "{name}: was not hung up on");
+                }
+                rejected += 1;
+                server.until_rejected(rejected, name).await;
+                honest.check().await;
+            }
+            match baseline {
+                None => baseline = Some((Resources::now(), Resources::resident())),
+                Some((before, _)) => tokio::task::block_in_place(|| before.assert_back()),
+            }
+        }
+        let (_, resident) = baseline.unwrap();
+        assert!(Resources::resident() < resident + (32 << 20));
+        println!("{} ways, {rejected} rejections", cases.len());
+    });
+}
+
+/// What a listener can do wrong before the channel stands, to be answered with an error by `connect`.
+fn wrong_acceptors() -> Vec<(String, Hostile)> {
+    fn said_hello(wire: &Wire) {
+        let (packet, fds) = wire.recv().expect("a hello");
+        assert_eq!((packet.len(), packet[8], fds.len()), (64, 1, 0));
+    }
+    fn answer(offer: Offer, fds: &[BorrowedFd<'_>]) -> impl Fn(&Wire) + Send + Sync + use<> {
+        let packet = offer.encode();
+        let fds: Vec<OwnedFd> = fds
+            .iter()
+            .map(|fd| fd.try_clone_to_owned().unwrap())
+            .collect();
+        move |wire| {
+            said_hello(wire);
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            wire.send(&packet, &fds).unwrap();
+        }
+    }
+    let memory = RawMemory::new(DATA);
+    let fd = memory.fd.as_fd();
+    let right = Offer::new(2, DATA);
+    let mut cases = vec![
+        cheat("hangs up at once", |_| {}),
+        cheat("hangs up after the hello", said_hello),
+        cheat("a zero-length packet", |wire| {
+            said_hello(wire);
+            wire.send(&[], &[]).unwrap();
+        }),
+        cheat("a short packet", |wire| {
+            said_hello(wire);
+            wire.send(&[1, 2, 3], &[]).unwrap();
+        }),
+        cheat("a long packet", |wire| {
+            said_hello(wire);
+            wire.send(&[7; 4096], &[]).unwrap();
+        }),
+        cheat("a hello for a hello", |wire| {
+            said_hello(wire);
+            hello(wire, Hello::default());
+        }),
+        cheat("ready", answer(Offer::new(3, DATA), &[fd])),
+        cheat("unknown kind", answer(Offer::new(9, DATA), &[fd])),
+        cheat("no descriptor", answer(right, &[])),
+        cheat("two descriptors", answer(right, &[fd; 2])),
+        cheat("three descriptors", answer(right, &[fd; 3])),
+        cheat("sixty descriptors", answer(right, &[fd; 60])),
+    ];
+    for version in [0, 2, 99] {
+        let offer = Offer { version, ..right };
+        cases.push(cheat(format!("version {version}"), answer(offer, &[fd])));
+    }
+    for features in [2, 3, u64::MAX] {
+        let offer = Offer { features, ..right };
+        cases.push(cheat(
+            format!("features {features:#x}"),
+            answer(offer, &[fd; 2]),
+        ));
+    }
+    for data in [0, 4095, 1 << 29, 1 << 40] {
+        let offer = Offer { data, ..right };
+        cases.push(cheat(format!("ring of {data}"), answer(offer, &[fd])));
+    }
+    for reason in 0..8 {
+        let offer = Offer {
+            features: reason,
+            ..Offer::new(4, DATA)
+        };
+        cases.push(cheat(format!("reject {reason}"), answer(offer, &[])));
+    }
+    for (name, fd) in wrong_memories() {
+        let case = answer(right, &[fd.as_fd()]);
+        cases.push(cheat(format!("memory: {name}"), case));
+    }
+    for (name, bell) in wrong_bells() {
+        let offer = Offer {
+            features: 1,
+            ..right
+        };
+        let mut fds = vec![fd];
+        fds.extend(bell.as_ref().map(AsFd::as_fd));
+        cases.push(cheat(format!("bell: {name}"), answer(offer, &fds)));
+    }
+    cases
+}
+
+#[test]
+fn a_listener_that_breaks_the_handshake() {
+    let _alone = alone();
+    let _watchdog = Watchdog::new("a_listener_that_breaks_the_handshake");
+    let cases = Arc::new(wrong_acceptors());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shm");
+    let listener = Wire::listen(&path);
+    runtime().block_on(async {
+        for index in 0..cases.len() {
+            let (cases, listener) = (cases.clone(), listener.clone());
+            let hostile = tokio::task::spawn_blocking(move || {
+                let wire = listener.accept();
+                cases[index].1(&wire);
+                // What the connector says, if anything, until it hangs up.
+                if !cases[index].0.starts_with("hangs up") {
+                    assert!(wire.is_hung_up());
+                }
+                cases[index].0.clone()
+            });
+            let error = within("connect", connect(&path)).await.unwrap_err();
+            let name = hostile.await.unwrap();
+            let kinds = [
+                ErrorKind::Protocol,
+                ErrorKind::LimitExceeded,
+                ErrorKind::Refused,
+                ErrorKind::Unsupported,
+                ErrorKind::Closed,
+            ];
+            assert!(kinds.contains(&error.kind()), "{name}: {error}");
+            if name.starts_with("memory:") {
+                assert_eq!(error.kind(), ErrorKind::Protocol, "{name}: {error}");
+            }
+            assert_eq!(
+                error.address(),
+                Some(format!("shm:{}", path.display()).as_str()),
+                "{name}: {error}"
+            );
+        }
+    });
+}
+
+/// What an established end may do wrong, and which half of the honest end finds it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Finds {
+    /// `recv` fails with one of these.
+    Receiver(&'static [ErrorKind]),
+    /// `send` fails with one of these.
+    Sender(&'static [ErrorKind]),
+}
+
+const BROKEN: &[ErrorKind] = &[ErrorKind::Corrupted, ErrorKind::Protocol];
+const CORRUPTED: &[ErrorKind] = &[ErrorKind::Corrupted];
+const PROTOCOL: &[ErrorKind] = &[ErrorKind::Protocol];
+const CRASHED: &[ErrorKind] = &[ErrorKind::PeerCrashed];
+
+type Established = (String, Finds, Box<dyn Fn(&mut RawEnd) + Send + Sync>);
+
+fn breach(
+    name: impl Into<String>,
+    finds: Finds,
+    hostile: impl Fn(&mut RawEnd) + Send + Sync + 'static,
+) -> Established {
+    (name.into(), finds, Box::new(hostile))
+}
+
+fn breaches() -> Vec<Established> {
+    use Finds::{Receiver, Sender};
+    let mut cases = vec![];
+    // Cursors of the producer, after eight good frames of 16 bytes.
+    for published in [
+        1,
+        7,
+        127,
+        120,
+        0,
+        DATA + 256,
+        128 + DATA + 8,
+        1 << 40,
+        u64::MAX,
+        u64::MAX - 7,
+        1 << 63,
+    ] {
+        cases.push(breach(
+            format!("published {published}"),
+            Receiver(CORRUPTED),
+            move |end| {
+                for _ in 0..8 {
+                    end.frame(FRAME_DATA, &[1; 8]);
+                }
+                while end.their_released() < 128 {
+                    std::thread::yield_now();
+                }
+                end.set(RawEnd::PUBLISHED, published);
+                end.ring();
+            },
+        ));
+    }
+    for claim in [9, 16, 4096, 65_528, 65_536, 65_537, u32::MAX - 7, u32::MAX] {
+        cases.push(breach(
+            format!("a frame that claims {claim} bytes"),
+            Receiver(CORRUPTED),
+            move |end| {
+                end.stage(FRAME_DATA, claim, &[1; 8]);
+                end.publish();
+            },
+        ));
+    }
+    for kind in [0, 3, 77, u32::MAX] {
+        cases.push(breach(
+            format!("a frame of kind {kind}"),
+            Receiver(PROTOCOL),
+            move |end| end.frame(kind, &[1; 8]),
+        ));
+    }
+    for released in [7, 1 << 40, u64::MAX, u64::MAX - 7] {
+        cases.push(breach(
+            format!("released {released}"),
+            Sender(CORRUPTED),
+            move |end| {
+                end.set(RawEnd::RELEASED, released);
+                end.ring();
+            },
+        ));
+    }
+    cases.push(breach("released goes back", Sender(CORRUPTED), |end| {
+        while end.their_published() < 4096 {
+            std::thread::yield_now();
+        }
+        end.set(RawEnd::RELEASED, end.their_published() & !7);
+        let before = end.their_published();
+        end.ring();
+        let deadline = Instant::now() + HANG;
+        while end.their_published() < before + (32 << 10) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        end.set(RawEnd::RELEASED, 8);
+        end.ring();
+    }));
+    for state in [3, 77, u64::from(u32::MAX)] {
+        cases.push(breach(
+            format!("sender state {state}"),
+            Receiver(CORRUPTED),
+            move |end| {
+                end.set(RawEnd::SENDER_STATE, state);
+                end.ring();
+            },
+        ));
+        cases.push(breach(
+            format!("receiver state {state}"),
+            Sender(CORRUPTED),
+            move |end| {
+                end.set(RawEnd::RECEIVER_STATE, state);
+                end.ring();
+            },
+        ));
+    }
+    cases.push(breach("aborts", Receiver(CORRUPTED), |end| {
+        end.set(RawEnd::SENDER_STATE, 2);
+        end.ring();
+    }));
+    cases.push(breach("aborts receiving", Sender(CORRUPTED), |end| {
+        end.set(RawEnd::RECEIVER_STATE, 2);
+        end.ring();
+    }));
+    cases.push(breach(
+        "a frame without memory",
+        Receiver(PROTOCOL),
+        |end| {
+            end.announce(100);
+        },
+    ));
+    cases.push(breach(
+        "too short a descriptor",
+        Receiver(PROTOCOL),
+        |end| {
+            end.frame(FRAME_MEMORY, &[1; 4]);
+        },
+    ));
+    cases.push(breach("too long a descriptor", Receiver(PROTOCOL), |end| {
+        end.frame(FRAME_MEMORY, &[1; 16]);
+    }));
+    for (len, claim) in [
+        (100, 101),
+        (100, 99),
+        (0, 1),
+        (1, 0),
+        (100, 1 << 20),
+        (100, (1 << 30) + 1),
+        (100, u64::MAX),
+        (100, 1 << 63),
+    ] {
+        cases.push(breach(
+            format!("memory of {len} announced as {claim}"),
+            Receiver(PROTOCOL),
+            move |end| {
+                let memory = frozen(&vec![7; len]);
+                end.wire.send(&[MEMORY], &[memory.as_fd()]).unwrap();
+                end.announce(claim);
+            },
+        ));
+    }
+    for (name, fd) in wrong_memories() {
+        if name.contains("immutable") {
+            continue;
+        }
+        cases.push(breach(
+            format!("a message in memory: {name}"),
+            Receiver(PROTOCOL),
+            move |end| {
+                end.wire.send(&[MEMORY], &[fd.as_fd()]).unwrap();
+                end.announce(4096 + DATA);
+            },
+        ));
+    }
+    for seal in [
+        SealFlags::WRITE,
+        SealFlags::SHRINK,
+        SealFlags::GROW,
+        SealFlags::SEAL,
+    ] {
+        cases.push(breach(
+            "a message without a seal",
+            Receiver(PROTOCOL),
+            move |end| {
+                let memory = memfd(100, RawMemory::IMMUTABLE - seal);
+                end.wire.send(&[MEMORY], &[memory.as_fd()]).unwrap();
+                end.announce(100);
+            },
+        ));
+    }
+    cases.push(breach("too many memories", Receiver(PROTOCOL), |end| {
+        let memory = frozen(b"once");
+        for _ in 0..100 {
+            let _hung_up = end.wire.try_send(&[MEMORY], &[memory.as_fd()]);
+        }
+    }));
+    let packets: [(&str, Vec<u8>, usize); 9] = [
+        ("an unknown packet", vec![77], 0),
+        ("packet zero", vec![0], 0),
+        ("a long bell", vec![BELL; 2], 0),
+        ("a longer bell", vec![BELL; 8], 0),
+        ("an overlong packet", vec![BELL; 9], 0),
+        ("a huge packet", vec![BELL; 60_000], 0),
+        ("a bell with a descriptor", vec![BELL], 1),
+        ("memory without a descriptor", vec![MEMORY], 0),
+        ("memory with two descriptors", vec![MEMORY], 2),
+    ];
+    for (name, bytes, fds) in packets {
+        cases.push(breach(name, Receiver(PROTOCOL), move |end| {
+            let memory = frozen(b"once");
+            end.wire.send(&bytes, &vec![memory.as_fd(); fds]).unwrap();
+        }));
+    }
+    cases.push(breach("sixty descriptors", Receiver(PROTOCOL), |end| {
+        let memory = frozen(b"once");
+        end.wire.send(&[MEMORY], &[memory.as_fd(); 60]).unwrap();
+    }));
+    // A zero-length packet cannot be told from a hang-up, and costs its sender the channel.
+    cases.push(breach("a zero-length packet", Receiver(CRASHED), |end| {
+        end.wire.send(&[], &[]).unwrap();
+    }));
+    cases.push(breach("half a hang-up", Receiver(CRASHED), |end| {
+        end.wire.shutdown(rustix::net::Shutdown::Write);
+    }));
+    cases.push(breach("a hang-up", Receiver(CRASHED), |end| {
+        end.wire.shutdown(rustix::net::Shutdown::Both);
+    }));
+    cases.push(breach(
+        "good frames, then a bad one",
+        Receiver(BROKEN),
+        |end| {
+            for _ in 0..100 {
+                end.frame(FRAME_DATA, b"good");
+            }
+            end.frame(99, b"bad");
+        },
+    ));
+    cases
+}
+
+/// Uses the honest end until the half that is meant fails.
+async fn until_found(channel: &mut Channel, finds: Finds, way: usize) -> Error {
+    match finds {
+        Finds::Receiver(_) => {
+            let receiver = channel.receiver();
+            let mut batch = Batch::new();
+            loop {
+                let result = match way {
+                    0 => receiver.recv().await.map(|message| {
+                        let message = message.expect("no clean end");
+                        assert!(
+                            [&b"good"[..], &[1; 8]].contains(&&message[..]),
+                            "{message:?}"
+                        );
+                    }),
+                    1 => receiver.recv_batch(&mut batch).await.map(|count| {
+                        assert!(count > 0, "no clean end");
+                    }),
+                    _ => tokio::task::block_in_place(|| receiver.blocking_recv()).map(|message| {
+                        assert!(message.is_some(), "no clean end");
+                    }),
+                };
+                if let Err(error) = result {
+                    return error;
+                }
+            }
+        }
+        Finds::Sender(_) => loop {
+            let result = match way {
+                0 => channel.send([5; 1000]).await,
+                1 => channel.sender().send_batch([[5; 1000]; 3]).await.map(drop),
+                _ => tokio::task::block_in_place(|| channel.blocking_send([5; 1000])),
+            };
+            if let Err(error) = result {
+                return error;
+            }
+        },
+    }
+}
+
+#[test]
+fn an_end_that_breaks_the_rules() {
+    let _alone = alone();
+    let _watchdog = Watchdog::new("an_end_that_breaks_the_rules");
+    let cases = Arc::new(breaches());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shm");
+    let raw_path = directory.path().join("raw");
+    let raw_listener = Wire::listen(&raw_path);
+    runtime().block_on(async {
+        let server = Server::start(Options::new()).await;
+        let mut honest = Honest::connect(&server.path).await;
+        let options = Options::new().capacity(DATA);
+        let mut listener = options.bind(&path).await.unwrap();
+        let mut baseline = None;
+        for round in 0..scaled(20).max(3) {
+            for index in 0..cases.len() {
+                let way = (usize::try_from(round).unwrap() + index) % 3;
+                let wait = [Wait::Adaptive, Wait::Park, Wait::Spin][index % 3];
+                let raw = if round % 2 == 0 {
+                    let path = path.clone();
+                    tokio::task::spawn_blocking(move || RawEnd::connect(&path, DATA))
+                } else {
+                    let listener = raw_listener.clone();
+                    tokio::task::spawn_blocking(move || RawEnd::accept(&listener, DATA))
+                };
+                let mut channel = if round % 2 == 0 {
+                    listener.accept().await.unwrap()
+                } else {
+                    options.connect(&raw_path).await.unwrap()
+                };
+                channel.receiver().set_wait(wait);
+                channel.sender().set_wait(wait);
+                let mut raw = raw.await.unwrap();
+                let finds = cases[index].1;
+
+                let hostile = {
+                    let cases = cases.clone();
+                    tokio::task::spawn_blocking(move || {
+                        cases[index].2(&mut raw);
+                        raw
+                    })
+                };
+                let name = &cases[index].0;
+                let found = until_found(&mut channel, finds, way);
+                let error = within(name, found).await;
+                let raw = within(name, hostile).await.unwrap();
+                let (Finds::Receiver(kinds) | Finds::Sender(kinds)) = finds;
+                assert!(kinds.contains(&error.kind()), "{name}: {error}");
+                assert!(error.address().is_some(), "{name}: {error}");
+                // It stays that way.
+                let again = within(name, until_found(&mut channel, finds, way)).await;
+                assert_eq!(again.kind(), error.kind(), "{name}: {again}");
+                drop(channel);
+                assert!(tokio::task::block_in_place(|| raw.wire.is_hung_up()));
+                drop(raw);
+                if index.is_multiple_of(8) {
+                    honest.check().await;
+                }
+            }
+            match baseline {
+                None => baseline = Some((Resources::now(), Resources::resident())),
+                Some((before, _)) => tokio::task::block_in_place(|| before.assert_back()),
+            }
+        }
+        let (_, resident) = baseline.unwrap();
+        assert!(Resources::resident() < resident + (32 << 20));
+        println!("{} ways to break the rules", cases.len());
+    });
+}
+
+/// Correct frames from a peer that never rings are found by an end that spins, and do not hang one
+/// that parks for longer than the peer takes to hang up.
+#[test]
+fn a_peer_that_never_rings() {
+    let _alone = alone();
+    let _watchdog = Watchdog::new("a_peer_that_never_rings");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shm");
+    runtime().block_on(async {
+        let options = Options::new().capacity(DATA);
+        let mut listener = options.bind(&path).await.unwrap();
+        for wait in [Wait::Spin, Wait::Park] {
+            let raw = tokio::task::spawn_blocking({
+                let path = path.clone();
+                move || RawEnd::connect(&path, DATA)
+            });
+            let mut channel = listener.accept().await.unwrap();
+            channel.receiver().set_wait(wait);
+            let mut raw = raw.await.unwrap();
+            let quiet = std::thread::spawn(move || {
+                for number in 0..100u32 {
+                    raw.stage(FRAME_DATA, 4, &number.to_le_bytes());
+                    raw.set(RawEnd::PUBLISHED, raw.position);
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+            });
+            for number in 0..100u32 {
+                let message = within("a quiet peer", channel.recv()).await;
+                assert_eq!(message.unwrap().unwrap(), number.to_le_bytes()[..]);
+            }
+            let error = within("a quiet peer", channel.recv()).await.unwrap_err();
+            assert!(error.is_peer_crashed(), "{error}");
+            quiet.join().unwrap();
+        }
+    });
+}
+
+/// Peers that stop at each step of the handshake: others connect meanwhile, and they are given up.
+#[test]
+fn peers_that_stall() {
+    let _alone = alone();
+    let _watchdog = Watchdog::new("peers_that_stall");
+    runtime().block_on(async {
+        let timeout = Duration::from_millis(300);
+        let server = Server::start(Options::new().handshake_timeout(timeout)).await;
+        Honest::connect(&server.path).await.check().await;
+        let mut baseline = None;
+        for round in 1..=scaled(20).max(2) {
+            let stalled: Vec<Wire> = (0..30)
+                .map(|index| {
+                    let wire = Wire::connect(&server.path);
+                    tokio::task::block_in_place(|| match index % 3 {
+                        0 => {}
+                        1 => hello(&wire, Hello::default()),
+                        _ => accepted(&wire),
+                    });
+                    wire
+                })
+                .collect();
+            for _ in 0..10 {
+                Honest::connect(&server.path).await.check().await;
+            }
+            server.until_rejected(30 * round, "stalled").await;
+            for wire in &stalled {
+                assert!(tokio::task::block_in_place(|| wire.is_hung_up()));
+            }
+            drop(stalled);
+            match baseline {
+                None => baseline = Some(Resources::now()),
+                Some(before) => tokio::task::block_in_place(|| before.assert_back()),
+            }
+        }
+
+        // A listener that says nothing.
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mute");
+        let _mute = Wire::listen(&path);
+        let options = Options::new().handshake_timeout(timeout);
+        let error = within("mute", options.connect(&path)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().contains("mute") && error.remedy().is_some());
+    });
+}
+
+/// Doorbells at full speed, from as many threads as there are processors: a task of the same worker
+/// still gets its turn.
+#[test]
+fn a_flood_of_bells() {
+    let _alone = alone();
+    let _watchdog = Watchdog::within("a_flood_of_bells", Duration::from_secs(60));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shm");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut listener = Options::new().bind(&path).await.unwrap();
+        let raw = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || RawEnd::connect(&path, DATA)
+        });
+        let mut channel = listener.accept().await.unwrap();
+        let mut raw = raw.await.unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let floods: Vec<_> = (0..std::thread::available_parallelism().unwrap().get())
+            .map(|_| {
+                let (wire, stop) = (raw.wire.clone(), stop.clone());
+                std::thread::spawn(move || {
+                    let mut count = 0u64;
+                    while !stop.load(Ordering::Relaxed) {
+                        count += u64::from(wire.try_send(&[BELL], &[]).is_ok());
+                    }
+                    count
+                })
+            })
+            .collect();
+        let flooded = tokio::spawn(async move {
+            assert_eq!(channel.recv().await.unwrap().unwrap(), "the end");
+        });
+        let begun = Instant::now();
+        let (mut turns, mut longest) = (0, Duration::ZERO);
+        let (mut left, mut right) = sinew_shm::pair().unwrap();
+        while begun.elapsed() < Duration::from_secs(2) {
+            let turn = Instant::now();
+            left.send("ping").await.unwrap();
+            assert_eq!(right.recv().await.unwrap().unwrap(), "ping");
+            tokio::task::yield_now().await;
+            longest = longest.max(turn.elapsed());
+            turns += 1;
+        }
+        stop.store(true, Ordering::Relaxed);
+        let bells: u64 = floods.into_iter().map(|flood| flood.join().unwrap()).sum();
+        raw.frame(FRAME_DATA, b"the end");
+        within("after the flood", flooded).await.unwrap();
+        println!("{bells} bells in 2 s; {turns} turns for others, the longest {longest:?}");
+        assert!(
+            turns > 100,
+            "{turns} turns for others, the longest {longest:?}"
+        );
+    });
+}
+
+/// A ring that is announced large and was never written to costs the honest end no memory.
+#[test]
+fn a_large_empty_ring() {
+    let _alone = alone();
+    let _watchdog = Watchdog::new("a_large_empty_ring");
+    const LARGE: u64 = 128 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shm");
+    runtime().block_on(async {
+        let mut listener = Options::new().bind(&path).await.unwrap();
+        let before = Resources::resident();
+        let raw = tokio::task::spawn_blocking(move || RawEnd::connect(&path, LARGE));
+        let begun = Instant::now();
+        let channel = listener.accept().await.unwrap();
+        let took = begun.elapsed();
+        let _raw = raw.await.unwrap();
+        let grown = Resources::resident().saturating_sub(before);
+        println!(
+            "a ring of {} MiB: {} MiB more, in {took:?}",
+            LARGE >> 20,
+            grown >> 20
+        );
+        drop(channel);
+        assert!(grown < LARGE / 4, "{} MiB more", grown >> 20);
+    });
+}
+
+/// What the scribbler writes to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Target {
+    /// Everything.
+    All,
+    /// The ring's bytes, lengths and kinds among them.
+    Data,
+    /// The wait words.
+    Waits,
+    /// The cursors and states, with values that nearly make sense.
+    Control,
+}
+
+fn scribble(raw: &RawEnd, random: &mut Random, target: Target, count: u64) {
+    let words = raw.ours.map.len() as u64 / 8;
+    for _ in 0..count {
+        let (offset, word) = match target {
+            Target::All => (random.below(words) * 8, random.next()),
+            Target::Data => {
+                let offset = 4096 + random.below(words - 512) * 8;
+                let header = random.below(4) << 32 | random.below(2000);
+                let wild = random.next();
+                (offset, random.pick(&[header, header, wild]))
+            }
+            Target::Waits => {
+                let offset = random.pick(&[RawEnd::SENDER_WAIT, RawEnd::RECEIVER_WAIT]);
+                (offset as u64, random.next())
+            }
+            Target::Control => {
+                let offset = random.pick(&[
+                    RawEnd::PUBLISHED,
+                    RawEnd::RELEASED,
+                    RawEnd::SENDER_STATE,
+                    RawEnd::RECEIVER_STATE,
+                ]);
+                let near = raw.their_released() + random.below(4096) * 8;
+                let far = raw.their_published().wrapping_sub(random.below(64) * 8);
+                let word = if offset == RawEnd::SENDER_STATE || offset == RawEnd::RECEIVER_STATE {
+                    random.below(4) / 3
+                } else {
+                    random.pick(&[near, near, far])
+                };
+                (offset as u64, word)
+            }
+        };
+        raw.set(usize::try_from(offset).unwrap(), word);
+    }
+}
+
+/// A peer that writes random words all over its memory while the honest end sends and receives.
+#[test]
+fn a_peer_that_scribbles() {
+    let _alone = alone();
+    let _watchdog = Watchdog::new("a_peer_that_scribbles");
+    let mut random = Random::from_env("a_peer_that_scribbles");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shm");
+    let runtime = runtime();
+    let total = scaled(10_000_000);
+    runtime.block_on(async {
+        let server = Server::start(Options::new()).await;
+        let mut honest = Honest::connect(&server.path).await;
+        let options = Options::new().capacity(DATA);
+        let mut listener = options.bind(&path).await.unwrap();
+        let mut resident = None;
+        let (mut written, mut channels, mut messages, mut round) = (0, 0u32, 0u64, 0usize);
+        let mut found = std::collections::BTreeMap::new();
+        while written < total {
+            let target = [Target::All, Target::Data, Target::Waits, Target::Control][round % 4];
+            let writes = (total / 40).max(5000);
+            round += 1;
+            let mut hostile_random = Random::new(random.next());
+            let path = path.clone();
+            let raw = tokio::task::spawn_blocking(move || RawEnd::connect(&path, DATA));
+            let channel = listener.accept().await.unwrap();
+            let mut raw = raw.await.unwrap();
+            let hostile = tokio::task::spawn_blocking(move || {
+                // Good frames at first, so that there is something to lie about.
+                let mut written = 0;
+                while written < writes {
+                    if target != Target::All && target != Target::Control {
+                        for _ in 0..20 {
+                            if raw.has_room(512) {
+                                raw.frame(FRAME_DATA, &[9; 512]);
+                            }
+                        }
+                        let published = raw.their_published();
+                        raw.set(RawEnd::RELEASED, published);
+                    }
+                    scribble(&raw, &mut hostile_random, target, 500);
+                    written += 500;
+                    raw.ring();
+                }
+                written
+            });
+            let (mut sender, mut receiver) = channel.split();
+            sender.set_wait(Wait::Park);
+            let sends = async {
+                loop {
+                    if let Err(error) = sender.send([3; 700]).await {
+                        return error;
+                    }
+                }
+            };
+            let receives = async {
+                let mut batch = Batch::new();
+                let mut count = 0;
+                loop {
+                    let result = if count % 2 == 0 {
+                        receiver.recv_batch(&mut batch).await
+                    } else {
+                        receiver
+                            .recv()
+                            .await
+                            .map(|message| usize::from(message.is_some()))
+                    };
+                    match result {
+                        Ok(0) => return (count, None),
+                        Ok(_) => count += 1,
+                        Err(error) => return (count, Some(error)),
+                    }
+                }
+            };
+            let ((count, received), sent) =
+                within("scribbling", futures::future::join(receives, sends)).await;
+            messages += count;
+            for error in received.iter().chain([&sent]) {
+                let kinds = [
+                    ErrorKind::Corrupted,
+                    ErrorKind::Protocol,
+                    ErrorKind::PeerCrashed,
+                    ErrorKind::Closed,
+                ];
+                assert!(kinds.contains(&error.kind()), "{target:?}: {error}");
+                *found.entry(format!("{:?}", error.kind())).or_insert(0u32) += 1;
+            }
+            channels += 1;
+            // Both halves are given up: the peer may go on with its memory, and reaches nobody.
+            drop((sender, receiver));
+            written += hostile.await.unwrap();
+            honest.check().await;
+            if channels == 4 {
+                resident = Some((Resources::now(), Resources::resident()));
+            }
+        }
+        println!("{written} words over {channels} channels, {messages} receives; found {found:?}");
+        if let Some((before, resident)) = resident {
+            tokio::task::block_in_place(|| before.assert_back());
+            assert!(Resources::resident() < resident + (32 << 20));
+        }
+    });
+}
+
+/// Bytes are read as a stream from a peer that lies in the middle of one.
+#[test]
+fn a_byte_stream_from_a_liar() {
+    let _alone = alone();
+    let _watchdog = Watchdog::new("a_byte_stream_from_a_liar");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shm");
+    runtime().block_on(async {
+        let mut listener = Options::new().bind(&path).await.unwrap();
+        let raw = tokio::task::spawn_blocking(move || RawEnd::connect(&path, DATA));
+        let mut stream = listener.accept().await.unwrap().into_byte_stream();
+        let mut raw = raw.await.unwrap();
+        raw.frame(FRAME_DATA, &[6; 1000]);
+        let mut part = [0; 100];
+        stream.read_exact(&mut part).await.unwrap();
+        // The frame that is half read changes its length, and its bytes.
+        raw.set(4096, u64::from(u32::MAX));
+        let mut rest = [0; 900];
+        stream.read_exact(&mut rest).await.unwrap();
+        assert_eq!(rest, [6; 900]);
+        raw.stage(FRAME_DATA, u32::MAX, &[0; 8]);
+        raw.publish();
+        let error = within("a liar", stream.read(&mut part)).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
+        assert!(Error::from(error).is_corrupted());
+    });
+}

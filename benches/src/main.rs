@@ -24,6 +24,7 @@ mod runner;
 mod runtime;
 mod session;
 mod shm;
+mod sinew;
 mod sys;
 mod throughput;
 mod tokio_pipe;

@@ -4,7 +4,7 @@
 //! measured at nearly the same time.
 
 use crate::case::{Case, Comparison, Kind, Size, Suite};
-use crate::{iceoryx2, ipc_channel, limit, rtrb, tokio_pipe, tokio_unix};
+use crate::{iceoryx2, ipc_channel, limit, rtrb, sinew, tokio_pipe, tokio_unix};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "shm",
@@ -16,6 +16,7 @@ pub(crate) const SUITE: Suite = Suite {
 fn cases() -> Vec<Case> {
     let subjects = [
         limit::cases,
+        sinew::cases,
         iceoryx2::cases,
         ipc_channel::cases,
         tokio_unix::cases,
@@ -89,7 +90,7 @@ const COMPARISONS: [Comparison; 18] = [
         ("rtrb", "throughput/64/threads"),
     ),
     compare(
-        ("sinew", "throughput/64/batched"),
+        ("sinew", "throughput/64/adaptive"),
         ("rtrb", "throughput/64/threads-chunk"),
     ),
     compare(

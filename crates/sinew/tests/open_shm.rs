@@ -1,5 +1,6 @@
 //! `shm:` addresses, within one process.
 #![cfg(feature = "shm")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 use std::os::unix::ffi::OsStringExt;
 
 use bytes::Bytes;
-use futures::SinkExt;
+use futures::{FutureExt, SinkExt};
 use sinew::{BoxSink, Message};
 
 use crate::args::SendArgs;
@@ -20,6 +20,8 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
     let sent = signals.unless(send(&mut sink, args, &progress)).await;
     progress.finish();
     if sent.is_err() {
+        // What came before is sent, as far as there is room.
+        let _done = sink.flush().now_or_never();
         // Dropped, the sink would tell the receiver that this was all.
         std::mem::forget(sink);
     }

@@ -8,13 +8,6 @@
 //! | `SINEW_TEST_SCALE` | `ci` for the full counts, a number to divide them by; default 20 |
 //! | `SINEW_SEED` | the seed of what is random; printed by a test that fails |
 //! | `SINEW_SKIP_LOG` | a file to which tests that cannot run here append a line |
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "the support of tests fails as tests do"
-)]
 
 mod board;
 mod limited;

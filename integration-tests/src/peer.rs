@@ -1,6 +1,6 @@
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The second process, killed and reaped on drop.
 #[derive(Debug)]
@@ -17,11 +17,18 @@ impl Peer {
 
     /// Starts a command that was prepared.
     pub fn spawn(command: &mut Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the peer starts");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = loop {
+            match command.spawn() {
+                Ok(child) => break child,
+                // A program that was just copied is open for writing in whatever child another test
+                // has forked meanwhile, until that comes to its exec.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => panic!("the peer does not start: {error}"),
+            }
+        };
         let output = BufReader::new(child.stdout.take().unwrap());
         Self { child, output }
     }

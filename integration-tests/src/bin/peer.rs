@@ -1,11 +1,4 @@
 //! The second process of the integration tests; the first argument says what it does.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a part of tests"
-)]
 
 use std::io::{Read, Write};
 use std::path::Path;

@@ -12,6 +12,13 @@ use process::{Place, Running, noise, sinew, start, start_with};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+/// Bytes that a process has written so far.
+fn written(running: &Running) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{}/io", running.child.id())).unwrap();
+    let count = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+    count.unwrap().parse().unwrap()
+}
+
 #[test]
 fn after_as_many_as_asked_for() {
     let place = Place::new();
@@ -116,14 +123,7 @@ fn a_killed_sender() {
     for _ in 0..1000 {
         stdin.write_all(b"line\n").unwrap();
     }
-    // Published is what the sender has read and gone back to sleep over.
-    let io = format!("/proc/{}/io", sender.child.id());
-    process::until("the sender does not read", || {
-        let io = std::fs::read_to_string(&io).unwrap();
-        let count = io.lines().find_map(|line| line.strip_prefix("rchar: "));
-        count.is_some_and(|count| count.parse::<u64>().unwrap() >= 5000)
-    });
-    std::thread::sleep(Duration::from_millis(200));
+    process::until("the receiver does not write", || written(&receiver) >= 5000);
     sender.child.kill().unwrap();
     let printed = receiver.end().failed(1, &["recv", "ended without closing"]);
     assert_eq!(printed, "line\n".repeat(1000).as_bytes());
@@ -134,11 +134,8 @@ fn a_killed_receiver() {
     let place = Place::new();
     let mut receiver = Running::start(&mut sinew(&["recv", "--raw", &place.address()]));
     let sender = start_with(&["send", "--raw", &place.address()], noise(256 << 20));
-    let io = format!("/proc/{}/io", receiver.child.id());
     process::until("the receiver does not write", || {
-        let io = std::fs::read_to_string(&io).unwrap();
-        let count = io.lines().find_map(|line| line.strip_prefix("wchar: "));
-        count.is_some_and(|count| count.parse::<u64>().unwrap() > 1 << 20)
+        written(&receiver) > 1 << 20
     });
     receiver.child.kill().unwrap();
     sender.end().failed(1, &["send", "ended without closing"]);
@@ -228,7 +225,10 @@ fn a_signal_while_nobody_reads() {
     );
     let _unread = receiver.child.stdout.take().unwrap();
     let sender = start_with(&["send", "--raw", &place.address()], noise(8 << 20));
-    std::thread::sleep(Duration::from_millis(300));
+    // More than this a pipe does not take.
+    process::until("the receiver does not write", || {
+        written(&receiver) >= 60 << 10
+    });
     receiver.signal(Signal::INT);
     assert_eq!(receiver.end().code, Some(130));
     sender.end().failed(1, &["the receiver was closed"]);

@@ -16,8 +16,9 @@ fn through(send: &[&str], recv: &[&str], input: Option<&[u8]>) -> Vec<u8> {
         None => start(&arguments),
     };
     sender.end().done();
+    let printed = receiver.end().done();
     assert!(!place.path().exists());
-    receiver.end().done()
+    printed
 }
 
 #[test]

@@ -302,3 +302,28 @@ async fn a_live_listener_keeps_its_address() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn who_comes_second_waits_for_the_next_listener() {
+    let place = Place::new();
+    let address = place.address("?timeout=20s");
+    let sender = || {
+        let address = address.clone();
+        tokio::spawn(async move {
+            let mut sink = sinew::open_sender(&address).await?;
+            sink.send(Message::from("hello")).await?;
+            sink.close().await
+        })
+    };
+    for _ in 0..20 {
+        let senders = [sender(), sender(), sender()];
+        for _ in &senders {
+            let mut stream = bounded(sinew::open_receiver(&address)).await.unwrap();
+            let message = bounded(stream.next()).await.unwrap().unwrap();
+            assert_eq!(message.payload(), "hello");
+        }
+        for sender in senders {
+            bounded(sender).await.unwrap().unwrap();
+        }
+    }
+}

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Messages};
 use sinew_shm::{Channel, Endpoint, Options, Wait};
+use tokio::time::Instant;
 
 /// For how long to wait for a listener where the address does not say.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two listeners.
+const RETRY: Duration = Duration::from_millis(5);
 /// The largest ring of a peer that is mapped, unless this end's own is larger.
 const MAX_CAPACITY: u64 = 256 << 20;
 
@@ -47,25 +50,45 @@ async fn channel(address: &Address, default: Role) -> Result<Channel, Error> {
     let timeout = address.duration("timeout")?;
     match role {
         Role::Listen => listen(address, endpoint, options, timeout).await,
-        Role::Connect => {
-            let patience = timeout.unwrap_or(PATIENCE);
-            let mut options = options.wait_for_listener(patience);
-            if !patience.is_zero() {
-                options = options.handshake_timeout(patience);
-            }
-            options.connect(endpoint).await
-        }
+        Role::Connect => connect(endpoint, options, timeout.unwrap_or(PATIENCE)).await,
     }
     .map_err(|error| named(error, address))
 }
 
+/// Connects to the listener that is there, or to the next: one that takes somebody else closes.
+async fn connect(
+    endpoint: Endpoint,
+    mut options: Options,
+    patience: Duration,
+) -> Result<Channel, Error> {
+    if !patience.is_zero() {
+        options = options.handshake_timeout(patience);
+    }
+    let begun = Instant::now();
+    let mut left = patience;
+    loop {
+        let options = options.clone().wait_for_listener(left);
+        let error = match options.connect(endpoint.clone()).await {
+            Err(error) if error.is_closed() => error,
+            done => return done,
+        };
+        left = patience.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Err(error);
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Takes one peer. Handshakes go one by one: of several at once, all but the first would be broken off
+/// here, when their ends may already believe in them.
 async fn listen(
     address: &Address,
     endpoint: Endpoint,
     options: Options,
     timeout: Option<Duration>,
 ) -> Result<Channel, Error> {
-    let mut listener = options.bind(endpoint).await?;
+    let mut listener = options.max_handshakes(1).bind(endpoint).await?;
     let Some(timeout) = timeout else {
         return listener.accept().await;
     };

@@ -1,5 +1,6 @@
-//! Async, Tokio-native inter-process communication for Linux: every mechanism as a `Stream` and a
-//! `Sink`, and a shared-memory channel.
+#![doc = include_str!("../../../README.md")]
+//!
+//! # Opening by address
 //!
 //! - [`open`], [`open_sender`] and [`open_receiver`] open whatever an [`Address`] names, as a boxed sink
 //!   and a boxed stream of [`Message`]s. Which mechanism it is, is a matter of configuration then.
@@ -11,7 +12,7 @@
 //!
 //! The feature `full` has them all.
 //!
-//! # Examples
+//! ## Examples
 //!
 //! One process receives, at an address that it was given:
 //!
@@ -23,12 +24,13 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let server = tokio::spawn(async {
 //! let address: Address = "shm:@sinew-jobs".parse()?;
+//! # let address: Address = format!("shm:@sinew-jobs-{}", std::process::id()).parse()?;
 //! let mut jobs = sinew::open_receiver(&address).await?;
 //! while let Some(job) = jobs.next().await.transpose()? {
 //!     assert_eq!(job.payload(), "sweep");
 //! }
 //! # Ok::<_, Error>(()) });
-//! # let address: Address = "shm:@sinew-jobs".parse()?;
+//! # let address: Address = format!("shm:@sinew-jobs-{}", std::process::id()).parse()?;
 //!
 //! // … and another sends.
 //! let mut jobs = sinew::open_sender(&address).await?;

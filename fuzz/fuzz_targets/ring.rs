@@ -47,12 +47,14 @@ fuzz_target!(|steps: Vec<Step>| {
     let mut producer = unsafe { Producer::new(memory(outgoing)) };
     let block_words = ControlBlock::SIZE / 8;
     // The words of the producing peer in one page, of the consuming peer in the other.
+    let (blocks_in, blocks_out) = unsafe { (&raw mut (*incoming).blocks, &raw mut (*outgoing).blocks) };
+    let data = unsafe { (&raw mut (*incoming).data).cast::<u64>() };
     let word = |at: u8| unsafe {
         let at = at as usize % (2 * block_words);
         if at < block_words {
-            (&raw mut (*incoming).blocks).cast::<u64>().add(at)
+            blocks_in.cast::<u64>().add(at)
         } else {
-            (&raw mut (*outgoing).blocks).cast::<u64>().add(at)
+            blocks_out.cast::<u64>().add(at)
         }
     };
     for step in steps {
@@ -64,7 +66,6 @@ fuzz_target!(|steps: Vec<Step>| {
             },
             Step::Data { at, value } => unsafe {
                 let at = at as usize % (CAPACITY as usize / 8);
-                let data = (&raw mut (*incoming).data).cast::<u64>();
                 data.add(at).write_volatile(value);
                 data.add(at + CAPACITY as usize / 8).write_volatile(value);
             },

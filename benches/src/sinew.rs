@@ -208,18 +208,15 @@ fn send(session: &mut Session) -> Result<Record> {
         let (sender, mut receiver) = open(session, socket, false).await?.split();
         let mut writer = Writer::new(sender, len);
         if batched {
-            let mut more = true;
-            while more {
-                for _ in 0..BATCH {
-                    let Some(stamp) = flow.next() else {
-                        more = false;
-                        break;
-                    };
-                    let mut loan = writer.sender.reserve(len).await?;
-                    stamp.fill(&mut loan);
-                    loan.stage(len).await?;
+            let mut block = [[0u8; 64]; BATCH];
+            let mut count = BATCH;
+            while count == BATCH {
+                count = 0;
+                for (payload, stamp) in block.iter_mut().zip(std::iter::from_fn(|| flow.next())) {
+                    stamp.fill(payload);
+                    count += 1;
                 }
-                writer.sender.flush().await?;
+                writer.sender.send_batch(&block[..count]).await?;
             }
         } else {
             while let Some(stamp) = flow.next() {

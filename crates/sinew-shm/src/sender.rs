@@ -15,7 +15,7 @@ use futures_sink::Sink;
 use rustix::io::Errno;
 use sinew_core::{Credentials, Error, ErrorKind, MessageSink, TrySendError};
 use sinew_memory::Frozen;
-use sinew_ring::{Corruption, Producer, PushError, State};
+use sinew_ring::{Corruption, FrameBuffer, Producer, PushError, State};
 
 use crate::link::{Half, Link, Parker};
 use crate::loan::Loan;
@@ -25,6 +25,11 @@ use crate::sys::{Lent, Memory};
 use crate::turn::Turn;
 use crate::wait::{Step, Wait, Waiter};
 use crate::wire::{FRAME_DATA, FRAME_MEMORY, MAX_MEMORY_IN_FLIGHT, encode_memory_frame};
+
+/// The longest message that a batch collects with others, bytes.
+const MAX_COLLECTED: usize = 512;
+/// Collected bytes that are staged together. With one message more they fit into the smallest ring.
+const COLLECT: usize = 3072;
 
 /// How often a sender without a runtime looks whether its peer is still there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
@@ -75,6 +80,8 @@ pub struct Sender {
     parker: Option<Parker>,
     looked: Option<Instant>,
     turn: Turn,
+    /// Of batches; kept for its memory.
+    frames: FrameBuffer,
     stats: SenderStats,
 }
 
@@ -117,6 +124,7 @@ impl Sender {
             parker: None,
             looked: None,
             turn: Turn::default(),
+            frames: FrameBuffer::new(),
             stats: SenderStats::default(),
         })
     }
@@ -178,23 +186,73 @@ impl Sender {
         payloads: impl IntoIterator<Item = T>,
     ) -> Result<usize, Error> {
         self.take_event()?;
+        let mut frames = std::mem::take(&mut self.frames);
+        let result = self.send_frames(&mut frames, payloads).await;
+        frames.clear();
+        self.frames = frames;
+        self.publish();
+        result
+    }
+
+    async fn send_frames<T: AsRef<[u8]>>(
+        &mut self,
+        frames: &mut FrameBuffer,
+        payloads: impl IntoIterator<Item = T>,
+    ) -> Result<usize, Error> {
         let mut count = 0;
         for payload in payloads {
             let payload = payload.as_ref();
-            match self.stage(payload) {
-                Ok(None) => {}
-                Ok(Some(_)) => self.send(payload).await?,
-                Err(error) => {
-                    self.publish();
-                    return Err(error);
-                }
-            }
             count += 1;
+            if payload.len() <= MAX_COLLECTED.min(self.threshold) {
+                frames.push(FRAME_DATA, payload);
+                if frames.size() >= COLLECT {
+                    poll_fn(|cx| self.poll_stage_all(cx, frames)).await?;
+                }
+                continue;
+            }
+            poll_fn(|cx| self.poll_stage_all(cx, frames)).await?;
+            if self.stage(payload)?.is_some() {
+                self.send(payload).await?;
+            }
         }
-        self.publish();
+        poll_fn(|cx| self.poll_stage_all(cx, frames)).await?;
         // Staging never waits, so a batch gives others their turn at its end.
+        self.publish();
         poll_fn(|cx| self.turn.poll_proceed(cx)).await;
         Ok(count)
+    }
+
+    fn poll_stage_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &mut FrameBuffer,
+    ) -> Poll<Result<(), Error>> {
+        while !frames.is_empty() {
+            self.disarm();
+            self.check_open()?;
+            let blocked = match self.stage_pending(Some(cx))? {
+                Some(blocked) => blocked,
+                None => match self.producer.stage_all(frames) {
+                    Ok(()) => {
+                        self.stats.messages += frames.len() as u64;
+                        self.stats.bytes += frames.payload_size() as u64;
+                        self.turn.spend(frames.size());
+                        frames.clear();
+                        return Poll::Ready(Ok(()));
+                    }
+                    Err(PushError::Corrupted(corruption)) => {
+                        return Poll::Ready(Err(self.corrupted(corruption)));
+                    }
+                    // Collected frames are fewer than what the smallest ring holds.
+                    Err(_) => Blocked::Room {
+                        len: frames.size(),
+                        memory: false,
+                    },
+                },
+            };
+            ready!(self.poll_blocked(cx, blocked))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends a message if there is room now.

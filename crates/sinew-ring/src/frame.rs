@@ -144,7 +144,7 @@ impl FrameBuffer {
         let word = Header { len, kind }.to_word();
         self.bytes.extend_from_slice(&word.to_ne_bytes());
         self.bytes.extend_from_slice(payload);
-        let padded = self.bytes.len().next_multiple_of(FRAME_ALIGN as usize);
+        let padded = self.bytes.len().next_multiple_of(8);
         self.bytes.resize(padded, 0);
         self.count += 1;
         self.payload += payload.len();

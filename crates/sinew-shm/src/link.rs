@@ -142,8 +142,13 @@ impl Link {
     /// Whether something happened on the socket or the bell since the last look. Clears it.
     #[inline]
     pub(crate) fn take_event(&self) -> bool {
+        self.has_event() && self.wakers.event.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether `take_event` would say yes.
+    #[inline]
+    pub(crate) fn has_event(&self) -> bool {
         self.wakers.event.load(Ordering::Relaxed)
-            && self.wakers.event.swap(false, Ordering::Relaxed)
     }
 
     /// Has the next `take_event` say yes.

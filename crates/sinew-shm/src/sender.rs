@@ -397,6 +397,26 @@ impl Sender {
     #[inline]
     fn poll_send(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Poll<Result<(), Error>> {
         ready!(self.turn.poll_proceed(cx));
+        // The common case by itself: nothing is in the way, and there is room.
+        let plain = !self.armed && !self.closed && self.pending.is_none() && self.failed.is_none();
+        if plain
+            && payload.len() <= self.threshold
+            && !self.link.has_event()
+            && self.producer.stage(FRAME_DATA, payload).is_ok()
+        {
+            self.publish();
+            self.count(payload.len());
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_send_slowly(cx, payload)
+    }
+
+    #[cold]
+    fn poll_send_slowly(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+    ) -> Poll<Result<(), Error>> {
         self.take_event()?;
         loop {
             let Some(blocked) = self.stage(payload)? else {

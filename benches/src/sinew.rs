@@ -208,14 +208,15 @@ fn send(session: &mut Session) -> Result<Record> {
         let (sender, mut receiver) = open(session, socket, false).await?.split();
         let mut writer = Writer::new(sender, len);
         if batched {
+            let mut block = [[0u8; 64]; BATCH];
             let mut count = BATCH;
             while count == BATCH {
-                let messages = std::iter::from_fn(|| {
-                    let mut payload = [0u8; 64];
-                    flow.next()?.fill(&mut payload);
-                    Some(payload)
-                });
-                count = writer.sender.send_batch(messages.take(BATCH)).await?;
+                count = 0;
+                for (payload, stamp) in block.iter_mut().zip(std::iter::from_fn(|| flow.next())) {
+                    stamp.fill(payload);
+                    count += 1;
+                }
+                writer.sender.send_batch(&block[..count]).await?;
             }
         } else {
             while let Some(stamp) = flow.next() {

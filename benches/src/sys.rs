@@ -33,7 +33,7 @@ impl Mailbox {
     /// Memory for two slots of `len` bytes, to be opened by both processes.
     pub(crate) fn create(len: usize) -> Result<OwnedFd> {
         let fd = memfd_create("sinew-bench", MemfdFlags::CLOEXEC)?;
-        ftruncate(&fd, 2 * len as u64)?;
+        ftruncate(&fd, 2 * slot_size(len) as u64)?;
         Ok(fd)
     }
 
@@ -44,7 +44,7 @@ impl Mailbox {
             MapFlags::SHARED | MapFlags::POPULATE,
         );
         // SAFETY: a null address lets the kernel choose a range that nothing else uses.
-        let base = unsafe { mmap(null_mut(), 2 * len, access, flags, memory, 0) }?;
+        let base = unsafe { mmap(null_mut(), 2 * slot_size(len), access, flags, memory, 0) }?;
         let base = NonNull::new(base.cast()).ok_or("mmap returned null")?;
         Ok(Self {
             base,
@@ -58,21 +58,25 @@ impl Mailbox {
         if own == self.first {
             self.base
         } else {
-            // SAFETY: the mapping holds two slots of `words` words, so the second one is inside.
-            unsafe { self.base.add(self.words) }
+            // SAFETY: the mapping holds two slots, so the second one is inside.
+            unsafe { self.base.add(slot_size(8 * self.words) / 8) }
         }
+    }
+
+    /// Where the payload of a slot lies: behind the flag.
+    fn payload(&self, own: bool) -> NonNull<u64> {
+        // SAFETY: a slot holds its flag and `words` words.
+        unsafe { self.slot(own).add(1) }
     }
 
     /// Writes a message into the own slot; its flag comes last.
     #[inline]
     pub(crate) fn put(&mut self, stamp: Stamp) {
-        let slot = self.slot(true);
-        // SAFETY: a slot has more words than one.
-        let body = unsafe { slot.add(1) };
-        // SAFETY: `words` words from `slot` are mapped until `self` is dropped, and by the
-        // alternation the peer reads none of them but the first before the flag is stored.
-        let body = unsafe { std::slice::from_raw_parts_mut(body.as_ptr(), self.words - 1) };
-        stamp.fill_body(body.iter_mut(), |word, value| *word = value);
+        // SAFETY: `words` words are mapped there until `self` is dropped, and by the alternation the
+        // peer reads none of them before the flag is stored.
+        let payload =
+            unsafe { std::slice::from_raw_parts_mut(self.payload(true).as_ptr(), self.words) };
+        stamp.fill_words(payload);
         self.flag(true).store(stamp.word(), Ordering::Release);
     }
 
@@ -90,24 +94,29 @@ impl Mailbox {
             return None;
         }
         self.seen = flag;
-        // SAFETY: `words` words are mapped from there until `self` is dropped; the flag was
-        // acquired, and by the alternation the peer writes the slot only after our next `put`,
-        // which the borrow of `self` excludes while the message is in use.
-        Some(unsafe { std::slice::from_raw_parts(self.slot(false).as_ptr(), self.words) })
+        // SAFETY: `words` words are mapped there until `self` is dropped; the flag was acquired, and by
+        // the alternation the peer writes the slot only after our next `put`, which the borrow of
+        // `self` excludes while the message is in use.
+        Some(unsafe { std::slice::from_raw_parts(self.payload(false).as_ptr(), self.words) })
     }
 
     fn flag(&self, own: bool) -> &AtomicU64 {
-        // SAFETY: a slot's first word is mapped until `self` is dropped and aligned to 8, since
-        // slots are multiples of 8 from a page boundary; while the flag decides, both processes
-        // access it by atomics alone.
+        // SAFETY: a slot's first word is mapped until `self` is dropped, aligned to 8, and only ever
+        // accessed by atomics.
         unsafe { AtomicU64::from_ptr(self.slot(own).as_ptr()) }
     }
+}
+
+/// Bytes of a slot: a flag, and a payload that may be anything and so cannot be its own flag. Slots share
+/// no cache line, nor a pair of them.
+fn slot_size(len: usize) -> usize {
+    (8 + len).next_multiple_of(128)
 }
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `open`, and no borrow of it outlives `self`.
-        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.words * 16) };
+        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), 2 * slot_size(8 * self.words)) };
         debug_assert!(unmapped.is_ok(), "the range is a mapping");
     }
 }

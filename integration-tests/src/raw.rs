@@ -316,6 +316,8 @@ impl RawEnd {
         let ours = RawMemory::new(data);
         let ready = Offer::new(3, data).encode();
         wire.send(&ready, &[ours.fd.as_fd()]).unwrap();
+        let (open, _) = wire.recv().expect("an open");
+        assert_eq!((open.len(), open[8]), (64, 5));
         Self::new(wire, ours, &accept, &fds[0], data)
     }
 
@@ -329,6 +331,8 @@ impl RawEnd {
         wire.send(&accept, &[ours.fd.as_fd()]).unwrap();
         let (ready, fds) = wire.recv().expect("a ready");
         assert_eq!((ready[8], fds.len()), (3, 1));
+        wire.send(&words(&[u64::from_le_bytes(*b"SINEWSHM"), 5]), &[])
+            .unwrap();
         Self::new(wire, ours, &ready, &fds[0], data)
     }
 

@@ -210,9 +210,13 @@ impl From<&'static str> for Message {
     }
 }
 
-impl From<Message> for Bytes {
-    /// As [`Message::into_payload`].
-    fn from(message: Message) -> Self {
-        message.into_payload()
+impl TryFrom<Message> for Bytes {
+    type Error = Error;
+
+    /// The payload, for mechanisms that carry nothing else: a message with attributes is an error, so
+    /// that none is lost unnoticed. Where they may be, there is [`Message::into_payload`].
+    fn try_from(message: Message) -> Result<Self, Error> {
+        message.require_support("send", Attributes::NONE)?;
+        Ok(message.into_payload())
     }
 }

@@ -30,7 +30,7 @@ fn payloads() {
     ] {
         assert_eq!(message.payload(), &expected);
         assert!(message.attributes().is_empty());
-        assert_eq!(Bytes::from(message), expected);
+        assert_eq!(Bytes::try_from(message).unwrap(), expected);
     }
 }
 
@@ -195,4 +195,10 @@ async fn a_sender_behind_a_reference_or_a_box() {
         .send("two".into())
         .await
         .unwrap();
+}
+
+#[test]
+fn attributes_are_not_lost_on_the_way_to_bytes() {
+    let error = Bytes::try_from(Message::from("job").with_kind(7)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }

@@ -107,3 +107,78 @@ impl<'a> Iterator for Frames<'a> {
         Some((header.kind, payload))
     }
 }
+
+/// Frames collected in private memory, for [`Producer::stage_all`](crate::Producer::stage_all).
+#[cfg(feature = "alloc")]
+#[derive(Debug, Clone, Default)]
+pub struct FrameBuffer {
+    bytes: alloc::vec::Vec<u8>,
+    count: usize,
+    payload: usize,
+}
+
+#[cfg(feature = "alloc")]
+impl FrameBuffer {
+    /// An empty one.
+    pub const fn new() -> Self {
+        Self {
+            bytes: alloc::vec::Vec::new(),
+            count: 0,
+            payload: 0,
+        }
+    }
+
+    /// Adds a frame.
+    ///
+    /// # Panics
+    ///
+    /// If the payload has 4 GiB or more.
+    #[inline]
+    pub fn push(&mut self, kind: u32, payload: &[u8]) {
+        assert!(
+            payload.len() < u32::MAX as usize,
+            "a frame's length has 32 bits"
+        );
+        #[expect(clippy::cast_possible_truncation, reason = "checked above")]
+        let len = payload.len() as u32;
+        let word = Header { len, kind }.to_word();
+        self.bytes.extend_from_slice(&word.to_ne_bytes());
+        self.bytes.extend_from_slice(payload);
+        let padded = self.bytes.len().next_multiple_of(FRAME_ALIGN as usize);
+        self.bytes.resize(padded, 0);
+        self.count += 1;
+        self.payload += payload.len();
+    }
+
+    /// Bytes of all payloads together.
+    pub fn payload_size(&self) -> usize {
+        self.payload
+    }
+
+    /// Bytes that the frames take in the ring.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many frames there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Removes the frames, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+        self.payload = 0;
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}

@@ -67,6 +67,8 @@ mod tests;
 pub use crate::consumer::Consumer;
 pub use crate::control::{ControlBlock, State};
 pub use crate::corruption::Corruption;
+#[cfg(feature = "alloc")]
+pub use crate::frame::FrameBuffer;
 pub use crate::frame::{FRAME_ALIGN, Frame, Frames, HEADER_SIZE, Header, frame_size, max_payload};
 #[cfg(feature = "alloc")]
 pub use crate::heap::{HeapMemory, channel};

@@ -152,6 +152,33 @@ impl<M: Memory> Producer<M> {
         Ok(())
     }
 
+    /// Stages the frames that were collected, with one copy.
+    ///
+    /// Each cache line of the ring is then written once and as a whole, which is several times faster than
+    /// frame by frame when the consumer follows closely: its prefetcher would take each line away between
+    /// two frames that share it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stage`](Self::stage): all of them are staged, or none.
+    #[cfg(feature = "alloc")]
+    pub fn stage_all(&mut self, frames: &crate::FrameBuffer) -> Result<(), PushError> {
+        let size = frames.size() as u64;
+        if size > self.capacity {
+            return Err(PushError::TooLarge);
+        }
+        if size > self.free() {
+            self.refresh()?;
+            if size > self.free() {
+                return Err(PushError::Full);
+            }
+        }
+        // SAFETY: the lines above saw that it fits in released, unpublished space.
+        unsafe { self.memory.write(self.staged, frames.as_bytes()) };
+        self.staged += size;
+        Ok(())
+    }
+
     /// Space in the ring for a payload of `len` bytes, to be written in place.
     ///
     /// `None` if this memory cannot lend contiguous space. The space is this end's own until a later

@@ -35,6 +35,7 @@ fn take<M: Memory>(consumer: &mut Consumer<M>) -> Option<(u32, Vec<u8>)> {
 #[derive(Debug, Clone)]
 enum Step {
     Stage(u32, Vec<u8>),
+    StageAll(Vec<Vec<u8>>),
     Publish,
     Take,
     Span(usize),
@@ -43,6 +44,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (1u32..9, prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(k, p)| Step::Stage(k, p)),
+        1 => prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 0..5).prop_map(Step::StageAll),
         2 => Just(Step::Publish),
         3 => Just(Step::Take),
         1 => (8usize..200).prop_map(Step::Span),
@@ -73,6 +75,22 @@ proptest! {
                     }
                     Err(error) => prop_assert!(false, "{error:?}"),
                 },
+                Step::StageAll(payloads) => {
+                    let mut frames = FrameBuffer::new();
+                    payloads.iter().for_each(|payload| frames.push(7, payload));
+                    prop_assert_eq!(frames.len(), payloads.len());
+                    let used: u64 = staged
+                        .iter()
+                        .chain(&published)
+                        .map(|(_, p): &(u32, Vec<u8>)| frame_size(p.len() as u64))
+                        .sum();
+                    match producer.stage_all(&frames) {
+                        Ok(()) => staged.extend(payloads.into_iter().map(|payload| (7, payload))),
+                        Err(PushError::Full) => prop_assert!(used + frames.size() as u64 > 1 << bits),
+                        Err(PushError::TooLarge) => prop_assert!(frames.size() > 1 << bits),
+                        Err(error) => prop_assert!(false, "{error:?}"),
+                    }
+                }
                 Step::Publish => {
                     prop_assert!(!producer.publish());
                     published.append(&mut staged);

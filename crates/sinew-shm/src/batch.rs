@@ -35,7 +35,7 @@ pub struct Batch {
 
 impl Batch {
     /// Bytes copied at a time.
-    pub(crate) const SPAN: usize = 32 << 10;
+    pub(crate) const SPAN: usize = 8 << 10;
 
     /// An empty batch.
     pub fn new() -> Self {

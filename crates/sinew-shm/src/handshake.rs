@@ -251,6 +251,7 @@ async fn accept_on(
         )));
     }
     let theirs = Theirs::open(offer, fds, features, options, &wire.socket).map_err(protocol)?;
+    wire.send(Packet::Open, &[]).await.map_err(protocol)?;
     Ok((ours, theirs))
 }
 
@@ -295,7 +296,7 @@ async fn connect_on(
     let offer = match packet {
         Packet::Accept(offer) => offer,
         Packet::Reject(reason) => return Err(wire::rejection(reason)),
-        Packet::Hello(_) | Packet::Ready(_) => {
+        Packet::Hello(_) | Packet::Ready(_) | Packet::Open => {
             return Err(violation(
                 "the answer to a hello is neither an accept nor a reject",
             ));
@@ -304,7 +305,15 @@ async fn connect_on(
     let theirs = Theirs::open(offer, fds, features, options, &wire.socket)?;
     let ours = Part::new(options, offer.version, offer.features)?;
     wire.send(Packet::Ready(ours.offer), &ours.fds()).await?;
-    Ok((ours, theirs))
+    // Without this, a message could be sent, and the channel closed, to a listener that never took it.
+    let (packet, fds) = wire.recv().await?;
+    match packet {
+        Packet::Open if fds.is_empty() => Ok((ours, theirs)),
+        Packet::Reject(reason) => Err(wire::rejection(reason)),
+        _ => Err(violation(
+            "the answer to a ready is neither an open nor a reject",
+        )),
+    }
 }
 
 /// Both ends within this process.

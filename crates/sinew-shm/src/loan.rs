@@ -42,6 +42,7 @@ enum Space {
 
 impl<'a> Loan<'a> {
     /// Space in the ring, which has room for it.
+    #[inline]
     pub(crate) fn ring(sender: &'a mut Sender, len: usize) -> Result<Self, Error> {
         match Lent::new(sender.producer(), len) {
             Ok(Some(space)) => Ok(Self {
@@ -63,6 +64,26 @@ impl<'a> Loan<'a> {
             sender,
             space: Space::Memory(draft),
         })
+    }
+
+    /// Makes a message of the first `len` bytes, to be published with those that follow it: by
+    /// [`Sender::flush`], or by any other use of the sender that publishes.
+    ///
+    /// A loan above the threshold is sent at once.
+    ///
+    /// # Errors
+    ///
+    /// As for [`commit`](Self::commit).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`commit`](Self::commit).
+    #[inline]
+    pub async fn stage(self, len: usize) -> Result<(), Error> {
+        match self.space {
+            Space::Ring(_) if len <= self.len() => self.sender.stage_ring(len),
+            _ => self.commit(len).await,
+        }
     }
 
     /// Sends the first `len` bytes as a message.

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use futures_core::Stream;
 use sinew_core::{Credentials, Error, ErrorKind, TryRecvError};
 use sinew_ring::{Consumer, Corruption, Frame, State};
-use tokio::task::coop;
 
 use crate::batch::Batch;
 use crate::link::{Half, Link, Parker};
 use crate::options::Options;
 use crate::stats::ReceiverStats;
 use crate::sys::Memory;
+use crate::turn::Turn;
 use crate::wait::{Step, Wait, Waiter};
 use crate::wire::{FRAME_DATA, FRAME_MEMORY, decode_memory_frame};
 
@@ -49,6 +49,7 @@ pub struct Receiver {
     closed: bool,
     armed: bool,
     parker: Option<Parker>,
+    turn: Turn,
     stats: ReceiverStats,
 }
 
@@ -76,6 +77,7 @@ impl Receiver {
             closed: false,
             armed: false,
             parker: None,
+            turn: Turn::default(),
             stats: ReceiverStats::default(),
         }
     }
@@ -237,7 +239,7 @@ impl Receiver {
     /// Polls for the next message, which stays where it is until `take` or `consume`.
     #[inline]
     pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Error>> {
-        let coop = ready!(coop::poll_proceed(cx));
+        ready!(self.turn.poll_proceed(cx));
         if self.armed {
             self.disarm();
         }
@@ -245,14 +247,13 @@ impl Receiver {
             if let Some(head) = self.try_head()? {
                 // What came ended the wait, also if it was broken off for others' turn.
                 self.waiter.reset();
-                coop.made_progress();
                 return Poll::Ready(Ok(Some(head)));
             }
+            if self.glance() {
+                continue;
+            }
             self.settle();
-            let Self {
-                waiter, consumer, ..
-            } = self;
-            match waiter.look(|| consumer.is_ready()) {
+            match self.look() {
                 Step::Ready => continue,
                 Step::Yield => {
                     // A receiver that never parks learns here that its peer is gone.
@@ -260,7 +261,6 @@ impl Receiver {
                         self.look_at_socket()?;
                     }
                     if let Some(end) = self.poll_end()? {
-                        coop.made_progress();
                         return Poll::Ready(end);
                     }
                     crate::turn::give(cx);
@@ -276,7 +276,6 @@ impl Receiver {
                 continue;
             }
             if let Some(end) = self.poll_end()? {
-                coop.made_progress();
                 return Poll::Ready(end);
             }
             if self.consumer.is_ready() {
@@ -309,11 +308,11 @@ impl Receiver {
                 self.waiter.reset();
                 return Ok(Some(Some(head)));
             }
+            if self.glance() {
+                continue;
+            }
             self.settle();
-            let Self {
-                waiter, consumer, ..
-            } = self;
-            match waiter.look(|| consumer.is_ready()) {
+            match self.look() {
                 Step::Ready => continue,
                 Step::Yield => {
                     self.link.drain_now(Half::Receiver)?;
@@ -394,10 +393,24 @@ impl Receiver {
         }
     }
 
+    /// A short look that leaves out what a longer wait owes to the producer.
+    #[inline]
+    fn glance(&mut self) -> bool {
+        let consumer = &self.consumer;
+        self.waiter.glance(|| consumer.is_ready())
+    }
+
+    #[inline]
+    fn look(&mut self) -> Step {
+        let consumer = &self.consumer;
+        self.waiter.look(|| consumer.is_ready())
+    }
+
     #[inline]
     fn count(&mut self, len: usize) {
         self.stats.messages += 1;
         self.stats.bytes += len as u64;
+        self.turn.spend(len);
     }
 
     #[inline]
@@ -436,14 +449,15 @@ impl Receiver {
             }
             Head::Ring(frame) => frame,
         };
-        let copied = self.consumer.copy_span(batch.span(), Batch::SPAN);
-        if let Err(corruption) = copied {
-            return Err(self.corrupted(corruption));
-        }
+        let copied = match self.consumer.copy_span(batch.span(), Batch::SPAN) {
+            Ok(copied) => copied,
+            Err(corruption) => return Err(self.corrupted(corruption)),
+        };
         let (count, bytes, size) = batch.seal_span(self.max_message);
         if count > 0 {
             self.stats.messages += count as u64;
             self.stats.bytes += bytes;
+            self.turn.spend(copied);
             if self.consumer.release_span(size) {
                 self.ring();
             }

@@ -15,16 +15,21 @@ use futures_sink::Sink;
 use rustix::io::Errno;
 use sinew_core::{Credentials, Error, ErrorKind, MessageSink, TrySendError};
 use sinew_memory::Frozen;
-use sinew_ring::{Corruption, Producer, PushError, State};
-use tokio::task::coop;
+use sinew_ring::{Corruption, FrameBuffer, Producer, PushError, State};
 
 use crate::link::{Half, Link, Parker};
 use crate::loan::Loan;
 use crate::options::Options;
 use crate::stats::SenderStats;
 use crate::sys::{Lent, Memory};
+use crate::turn::Turn;
 use crate::wait::{Step, Wait, Waiter};
 use crate::wire::{FRAME_DATA, FRAME_MEMORY, MAX_MEMORY_IN_FLIGHT, encode_memory_frame};
+
+/// The longest message that a batch collects with others, bytes.
+const MAX_COLLECTED: usize = 512;
+/// Collected bytes that are staged together. With one message more they fit into the smallest ring.
+const COLLECT: usize = 3072;
 
 /// How often a sender without a runtime looks whether its peer is still there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
@@ -74,6 +79,9 @@ pub struct Sender {
     armed: bool,
     parker: Option<Parker>,
     looked: Option<Instant>,
+    turn: Turn,
+    /// Of batches; kept for its memory.
+    frames: FrameBuffer,
     stats: SenderStats,
 }
 
@@ -115,6 +123,8 @@ impl Sender {
             armed: false,
             parker: None,
             looked: None,
+            turn: Turn::default(),
+            frames: FrameBuffer::new(),
             stats: SenderStats::default(),
         })
     }
@@ -176,23 +186,73 @@ impl Sender {
         payloads: impl IntoIterator<Item = T>,
     ) -> Result<usize, Error> {
         self.take_event()?;
+        let mut frames = std::mem::take(&mut self.frames);
+        let result = self.send_frames(&mut frames, payloads).await;
+        frames.clear();
+        self.frames = frames;
+        self.publish();
+        result
+    }
+
+    async fn send_frames<T: AsRef<[u8]>>(
+        &mut self,
+        frames: &mut FrameBuffer,
+        payloads: impl IntoIterator<Item = T>,
+    ) -> Result<usize, Error> {
         let mut count = 0;
         for payload in payloads {
             let payload = payload.as_ref();
-            match self.stage(payload) {
-                Ok(None) => {}
-                Ok(Some(_)) => self.send(payload).await?,
-                Err(error) => {
-                    self.publish();
-                    return Err(error);
-                }
-            }
             count += 1;
+            if payload.len() <= MAX_COLLECTED.min(self.threshold) {
+                frames.push(FRAME_DATA, payload);
+                if frames.size() >= COLLECT {
+                    poll_fn(|cx| self.poll_stage_all(cx, frames)).await?;
+                }
+                continue;
+            }
+            poll_fn(|cx| self.poll_stage_all(cx, frames)).await?;
+            if self.stage(payload)?.is_some() {
+                self.send(payload).await?;
+            }
         }
+        poll_fn(|cx| self.poll_stage_all(cx, frames)).await?;
+        // Staging never waits, so a batch gives others their turn at its end.
         self.publish();
-        // Staging never waits, so a batch takes its part in the budget as one message.
-        poll_fn(coop::poll_proceed).await.made_progress();
+        poll_fn(|cx| self.turn.poll_proceed(cx)).await;
         Ok(count)
+    }
+
+    fn poll_stage_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &mut FrameBuffer,
+    ) -> Poll<Result<(), Error>> {
+        while !frames.is_empty() {
+            self.disarm();
+            self.check_open()?;
+            let blocked = match self.stage_pending(Some(cx))? {
+                Some(blocked) => blocked,
+                None => match self.producer.stage_all(frames) {
+                    Ok(()) => {
+                        self.stats.messages += frames.len() as u64;
+                        self.stats.bytes += frames.payload_size() as u64;
+                        self.turn.spend(frames.size());
+                        frames.clear();
+                        return Poll::Ready(Ok(()));
+                    }
+                    Err(PushError::Corrupted(corruption)) => {
+                        return Poll::Ready(Err(self.corrupted(corruption)));
+                    }
+                    // Collected frames are fewer than what the smallest ring holds.
+                    Err(_) => Blocked::Room {
+                        len: frames.size(),
+                        memory: false,
+                    },
+                },
+            };
+            ready!(self.poll_blocked(cx, blocked))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends a message if there is room now.
@@ -240,6 +300,20 @@ impl Sender {
         }
         poll_fn(|cx| self.poll_room(cx, len)).await?;
         Loan::ring(self, len)
+    }
+
+    /// Publishes what was staged, by [`Loan::stage`] or through the sink. It does not wait until that was
+    /// received.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), if the sink had taken a message for which there was no room.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it may be called again.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_pending(cx)).await
     }
 
     /// As [`send`](Self::send), for a thread that is not part of a runtime.
@@ -322,12 +396,11 @@ impl Sender {
 
     #[inline]
     fn poll_send(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Poll<Result<(), Error>> {
-        let coop = ready!(coop::poll_proceed(cx));
+        ready!(self.turn.poll_proceed(cx));
         self.take_event()?;
         loop {
             let Some(blocked) = self.stage(payload)? else {
                 self.publish();
-                coop.made_progress();
                 return Poll::Ready(Ok(()));
             };
             ready!(self.poll_blocked(cx, blocked))?;
@@ -339,12 +412,11 @@ impl Sender {
         cx: &mut Context<'_>,
         memory: &Frozen,
     ) -> Poll<Result<(), Error>> {
-        let coop = ready!(coop::poll_proceed(cx));
+        ready!(self.turn.poll_proceed(cx));
         self.take_event()?;
         loop {
             let Some(blocked) = self.stage_frozen(memory, Some(cx))? else {
                 self.publish();
-                coop.made_progress();
                 return Poll::Ready(Ok(()));
             };
             ready!(self.poll_blocked(cx, blocked))?;
@@ -389,13 +461,12 @@ impl Sender {
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), Error>> {
-        let coop = ready!(coop::poll_proceed(cx));
+        ready!(self.turn.poll_proceed(cx));
         self.take_event()?;
         loop {
             let blocked = match self.stage_pending(Some(cx))? {
                 Some(blocked) => blocked,
                 None if self.has_room(len, false)? => {
-                    coop.made_progress();
                     return Poll::Ready(Ok(()));
                 }
                 None => Blocked::Room { len, memory: false },
@@ -519,12 +590,24 @@ impl Sender {
             ..
         } = self;
         // A corrupt cursor ends the look, and is reported by the next stage.
-        waiter.look(|| has_room(producer, memories, len, memory).unwrap_or(true))
+        let mut room = || has_room(producer, memories, len, memory).unwrap_or(true);
+        if waiter.glance(&mut room) {
+            Step::Ready
+        } else {
+            waiter.look(room)
+        }
     }
 
     fn has_room(&mut self, len: usize, memory: bool) -> Result<bool, Error> {
         has_room(&mut self.producer, &mut self.memories, len, memory)
             .map_err(|corruption| self.corrupted(corruption))
+    }
+
+    #[inline]
+    fn count(&mut self, len: usize) {
+        self.stats.messages += 1;
+        self.stats.bytes += len as u64;
+        self.turn.spend(len);
     }
 
     /// Stages a message up to the threshold; what blocks it, if something does.
@@ -543,8 +626,7 @@ impl Sender {
         }
         match self.producer.stage(FRAME_DATA, payload) {
             Ok(()) => {
-                self.stats.messages += 1;
-                self.stats.bytes += payload.len() as u64;
+                self.count(payload.len());
                 Ok(None)
             }
             Err(PushError::Full) => Ok(Some(Blocked::Room {
@@ -620,8 +702,7 @@ impl Sender {
             }
         }
         self.memories.push_back(self.producer.position());
-        self.stats.messages += 1;
-        self.stats.bytes += memory.len() as u64;
+        self.count(memory.len());
         self.stats.memories += 1;
         Ok(None)
     }
@@ -658,21 +739,26 @@ impl Sender {
         blocked
     }
 
-    /// Stages a loan that was written: in the ring.
+    /// Sends a loan that was written in the ring.
     pub(crate) fn commit_ring(&mut self, len: usize) -> Result<(), Error> {
-        match self.producer.commit(FRAME_DATA, len) {
-            Ok(()) => {}
-            Err(PushError::Corrupted(corruption)) => return Err(self.corrupted(corruption)),
-            Err(_) => {
-                return Err(self
-                    .link
-                    .error(Error::new(ErrorKind::LimitExceeded, "commit")));
-            }
-        }
-        self.stats.messages += 1;
-        self.stats.bytes += len as u64;
+        self.stage_ring(len)?;
         self.publish();
         Ok(())
+    }
+
+    /// Stages a loan that was written in the ring.
+    #[inline]
+    pub(crate) fn stage_ring(&mut self, len: usize) -> Result<(), Error> {
+        match self.producer.commit(FRAME_DATA, len) {
+            Ok(()) => {
+                self.count(len);
+                Ok(())
+            }
+            Err(PushError::Corrupted(corruption)) => Err(self.corrupted(corruption)),
+            Err(_) => Err(self
+                .link
+                .error(Error::new(ErrorKind::LimitExceeded, "commit"))),
+        }
     }
 
     /// Sends a loan that was written: as memory of its own.
@@ -844,13 +930,12 @@ impl Sink<Bytes> for Sender {
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let sender = self.get_mut();
-        let coop = ready!(coop::poll_proceed(cx));
+        ready!(sender.turn.poll_proceed(cx));
         sender.take_event()?;
         if sender.pending.is_some() {
             ready!(sender.poll_pending(cx))?;
         }
         sender.check_open()?;
-        coop.made_progress();
         Poll::Ready(Ok(()))
     }
 

@@ -34,8 +34,8 @@ pub(crate) enum Step {
     Park,
 }
 
-/// Looks without consulting the clock: enough for a peer on another core that answers at once.
-const FAST_LOOKS: u32 = 256;
+/// Looks in a glance.
+const GLANCES: u32 = 256;
 /// Looks between two consultations of the clock.
 const LOOKS_PER_TICK: u32 = 16;
 /// For how long other tasks of the same worker may be kept waiting by one poll.
@@ -45,7 +45,7 @@ const SLICE: Duration = Duration::from_micros(5);
 const TRUST_MAX: u32 = 8;
 /// Waits without spinning between two trials, at least and at most.
 const GAP_MIN: u32 = 16;
-const GAP_MAX: u32 = 4096;
+const GAP_MAX: u32 = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Waiter {
@@ -55,6 +55,8 @@ pub(crate) struct Waiter {
     gap: u32,
     skip: u32,
     started: Option<Instant>,
+    /// What the last glance found of whether to go on looking.
+    willing: bool,
     pub(crate) hits: u64,
     pub(crate) misses: u64,
 }
@@ -68,6 +70,7 @@ impl Waiter {
             gap: GAP_MIN,
             skip: 0,
             started: None,
+            willing: false,
             hits: 0,
             misses: 0,
         }
@@ -77,22 +80,35 @@ impl Waiter {
         self.mode = mode;
     }
 
+    /// Looks for a moment, without consulting the clock: enough for a peer on another core that answers
+    /// at once. To be followed by [`look`](Self::look) unless it sees something.
+    #[inline]
+    pub(crate) fn glance(&mut self, mut ready: impl FnMut() -> bool) -> bool {
+        if self.started.is_some() {
+            return false;
+        }
+        self.willing = self.mode != Wait::Park && self.may_spin();
+        if !self.willing {
+            return false;
+        }
+        for _ in 0..GLANCES {
+            if ready() {
+                self.hit();
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
     /// Looks for a while whether there is something to do.
     #[inline]
-    pub(crate) fn look(&mut self, mut ready: impl FnMut() -> bool) -> Step {
-        if self.mode == Wait::Park || (self.started.is_none() && !self.may_spin()) {
-            return Step::Park;
+    pub(crate) fn look(&mut self, ready: impl FnMut() -> bool) -> Step {
+        if !self.willing && self.started.is_none() {
+            Step::Park
+        } else {
+            self.look_on(ready)
         }
-        if self.started.is_none() {
-            for _ in 0..FAST_LOOKS {
-                if ready() {
-                    self.hit();
-                    return Step::Ready;
-                }
-                std::hint::spin_loop();
-            }
-        }
-        self.look_on(ready)
     }
 
     #[cold]
@@ -118,6 +134,10 @@ impl Waiter {
                 return Step::Park;
             }
             if slice.elapsed() > SLICE {
+                if self.mode == Wait::Spin {
+                    // Where there are fewer cores than spinners, the peer may be waiting for this one.
+                    std::thread::yield_now();
+                }
                 return Step::Yield;
             }
         }
@@ -171,6 +191,9 @@ mod tests {
 
     fn until_not_yield(waiter: &mut Waiter, mut ready: impl FnMut() -> bool) -> Step {
         loop {
+            if waiter.glance(&mut ready) {
+                return Step::Ready;
+            }
             match waiter.look(&mut ready) {
                 Step::Yield => {}
                 step => return step,
@@ -190,7 +213,7 @@ mod tests {
             assert_eq!(step, Step::Park);
         }
         assert!(
-            waiter.misses < 100,
+            waiter.misses < 200,
             "{} waits out of 100,000 were active",
             waiter.misses
         );
@@ -208,7 +231,7 @@ mod tests {
         }
         let before = waiter.hits;
         for _ in 0..1000 {
-            assert_eq!(waiter.look(|| true), Step::Ready);
+            assert!(waiter.glance(|| true));
         }
         assert_eq!(waiter.hits - before, 1000);
     }
@@ -217,6 +240,7 @@ mod tests {
     fn spin_never_parks_and_gives_others_their_turn() {
         let mut waiter = waiter(Wait::Spin);
         for _ in 0..100 {
+            assert!(!waiter.glance(|| false));
             assert_eq!(waiter.look(|| false), Step::Yield);
         }
         assert_eq!(waiter.look(|| true), Step::Ready);
@@ -225,6 +249,7 @@ mod tests {
     #[test]
     fn park_never_looks() {
         let mut waiter = waiter(Wait::Park);
+        assert!(!waiter.glance(|| panic!("looked")));
         assert_eq!(waiter.look(|| panic!("looked")), Step::Park);
     }
 }

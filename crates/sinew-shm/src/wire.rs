@@ -37,6 +37,7 @@ const HELLO: u32 = 1;
 const ACCEPT: u32 = 2;
 const READY: u32 = 3;
 const REJECT: u32 = 4;
+const OPEN: u32 = 5;
 
 /// Why a listener turns a peer away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,8 @@ pub(crate) enum Packet {
     Accept(Offer),
     Ready(Offer),
     Reject(Reason),
+    /// The acceptor has the channel: from now on, what is sent is received.
+    Open,
 }
 
 pub(crate) fn violation(reason: impl Into<String>) -> Error {
@@ -98,6 +101,7 @@ impl Packet {
             }
             Packet::Accept(offer) => encode_offer(&mut words, ACCEPT, offer),
             Packet::Ready(offer) => encode_offer(&mut words, READY, offer),
+            Packet::Open => words[1] = u64::from(OPEN),
             Packet::Reject(reason) => {
                 words[1] = u64::from(REJECT);
                 words[2] = match reason {
@@ -141,6 +145,7 @@ impl Packet {
             })),
             ACCEPT => Ok(Packet::Accept(decode_offer(&words, low)?)),
             READY => Ok(Packet::Ready(decode_offer(&words, low)?)),
+            OPEN => Ok(Packet::Open),
             REJECT => Ok(Packet::Reject(match words[2] {
                 1 => Reason::Version,
                 2 => Reason::Policy,
@@ -286,6 +291,7 @@ mod tests {
             Packet::Reject(Reason::Busy),
             Packet::Reject(Reason::Protocol),
             Packet::Reject(Reason::Resources),
+            Packet::Open,
         ] {
             assert_eq!(Packet::decode(&packet.encode()).unwrap(), packet);
         }

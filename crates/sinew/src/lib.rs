@@ -1,1 +1,54 @@
+#![doc = include_str!("../../../README.md")]
+//!
+//! # Opening by address
+//!
+//! - [`open`], [`open_sender`] and [`open_receiver`] open whatever an [`Address`] names, as a boxed sink
+//!   and a boxed stream of [`Message`]s. Which mechanism it is, is a matter of configuration then.
+//! - The modules are the mechanisms themselves, each with its own types and all that it can do.
+//!
+//! | module | feature | addresses | |
+//! |---|---|---|---|
+//! | `shm` | `shm` (default) | `shm:/run/app.sock`, `shm:@name` | channels through shared memory |
+//!
+//! The feature `full` has them all.
+//!
+//! ## Examples
+//!
+//! One process receives, at an address that it was given:
+//!
+//! ```
+//! use futures::{SinkExt, StreamExt};
+//! use sinew::{Address, Error, Message};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let server = tokio::spawn(async {
+//! let address: Address = "shm:@sinew-jobs".parse()?;
+//! # let address: Address = format!("shm:@sinew-jobs-{}", std::process::id()).parse()?;
+//! let mut jobs = sinew::open_receiver(&address).await?;
+//! while let Some(job) = jobs.next().await.transpose()? {
+//!     assert_eq!(job.payload(), "sweep");
+//! }
+//! # Ok::<_, Error>(()) });
+//! # let address: Address = format!("shm:@sinew-jobs-{}", std::process::id()).parse()?;
+//!
+//! // … and another sends.
+//! let mut jobs = sinew::open_sender(&address).await?;
+//! jobs.send(Message::from("sweep")).await?;
+//! jobs.close().await?;
+//! # server.await??;
+//! # Ok(())
+//! # }
+//! ```
 
+mod open;
+
+pub use open::{open, open_receiver, open_sender};
+pub use sinew_core::{
+    Address, AddressError, AsyncIo, Attributes, BoxSink, BoxStream, Credentials, Endpoint, Error,
+    ErrorKind, Message, MessageSink, MessageStream, Messages, Scheme, StableFd, SysvTarget,
+    TryRecvError, TrySendError,
+};
+#[cfg(feature = "shm")]
+#[doc(inline)]
+pub use sinew_shm as shm;

@@ -1,0 +1,183 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::ops::RangeInclusive;
+
+use clap::{Parser, Subcommand};
+use sinew::{Address, AddressError};
+
+/// Sends and receives messages between processes, through any mechanism that Sinew can open.
+#[derive(Debug, Parser)]
+#[command(name = "sinew", version, after_help = AFTER, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER: &str = "\
+Addresses are `scheme:rest?key=value&flag`, such as `shm:/run/app.sock?mode=600` or `shm:@name`. The one
+that receives listens and the one that sends connects, unless the address says `listen` or `connect`.
+
+Exit codes: 0 done, 1 failed (one line on standard error says why, and what to do), 2 usage, 128 and the
+signal's number when a signal ended it.
+
+RUST_LOG=sinew_shm=debug shows on standard error what happens underneath.
+
+Examples:
+  sinew recv shm:@jobs                        in one terminal, and in another:
+  sinew send shm:@jobs 'job 1' 'job 2'        two messages
+  seq 1000000 | sinew send shm:@jobs          a message a line
+  sinew recv --raw shm:/tmp/s > copy          a file, byte for byte
+  sinew send --raw shm:/tmp/s < original";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Send(SendArgs),
+    Recv(RecvArgs),
+}
+
+/// Sends messages: the arguments, or else standard input, a message a line
+///
+/// Of a line, the newline is left out and everything else is sent, whether it is text or not; the last
+/// line counts without a newline too. Lines are sent as they come, and no faster than the receiver takes
+/// them.
+///
+/// It ends once everything is in the channel's memory, where the receiver finds it even after this program
+/// has ended. If it fails, or is interrupted, the receiver is told that the sender died, so that half a
+/// file does not look like a whole one.
+#[derive(Debug, Parser)]
+pub(crate) struct SendArgs {
+    /// Where to send to
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: Address,
+
+    /// Messages; after `--` they may begin with a hyphen
+    #[arg(value_name = "PAYLOAD")]
+    pub(crate) payloads: Vec<OsString>,
+
+    /// Send standard input as it is, in messages of `--chunk` bytes, of which the last may be shorter
+    #[arg(long, conflicts_with = "payloads")]
+    pub(crate) raw: bool,
+
+    /// Bytes of a message with `--raw`: a number, or one with K, M or G, up to 1G
+    #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = chunk, requires = "raw")]
+    pub(crate) chunk: usize,
+
+    /// How long to wait for the other end: a number with us, ms, s, m or h; 0s for one try
+    ///
+    /// Takes the place of the address's `timeout`. [default: 5s to connect, for ever to listen]
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
+
+    /// Show no progress
+    ///
+    /// It is shown for what takes longer than a second, where standard error is a terminal.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// Receives messages and prints each with a newline
+///
+/// It ends after `--count` messages, when the sender has closed, or when nobody reads what it prints any
+/// more (as with `head`; that is no failure). If the sender dies, everything that it had sent is printed
+/// first. Messages are received no faster than they are printed.
+#[derive(Debug, Parser)]
+pub(crate) struct RecvArgs {
+    /// Where to receive from
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) address: Address,
+
+    /// End after this many messages
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// Print the payloads alone, with nothing in between
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
+
+    /// Print a JSON object for each message, in a line of its own
+    ///
+    /// "payload" is the payload as a string; where it is not UTF-8, there is "payload_base64" instead, in
+    /// the standard alphabet with padding. Where the mechanism has them, there are "priority" and "kind"
+    /// (numbers), "credentials" (an object of "pid", "uid" and "gid"), and "fds" (how many file
+    /// descriptors came with it; they are closed).
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How long to wait for the other end: a number with us, ms, s, m or h; 0s for one try
+    ///
+    /// Takes the place of the address's `timeout`. [default: 5s to connect, for ever to listen]
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
+
+    /// Show no progress
+    ///
+    /// It is shown for what takes longer than a second, where standard error is a terminal and standard
+    /// output is not.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+impl SendArgs {
+    pub(crate) fn address(&self) -> Result<Address, AddressError> {
+        within(&self.address, self.timeout.as_deref())
+    }
+}
+
+impl RecvArgs {
+    pub(crate) fn address(&self) -> Result<Address, AddressError> {
+        within(&self.address, self.timeout.as_deref())
+    }
+}
+
+fn within(address: &Address, timeout: Option<&str>) -> Result<Address, AddressError> {
+    match timeout {
+        Some(timeout) => address.clone().with("timeout", timeout),
+        None => Ok(address.clone()),
+    }
+}
+
+fn chunk(text: &str) -> Result<usize, String> {
+    const LIMITS: RangeInclusive<usize> = 1..=1 << 30;
+    const UNITS: [(char, u32); 3] = [('K', 10), ('M', 20), ('G', 30)];
+    let (digits, shift) = UNITS
+        .iter()
+        .find_map(|&(unit, shift)| Some((text.strip_suffix(unit)?, shift)))
+        .unwrap_or((text, 0));
+    digits
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|bytes| LIMITS.contains(bytes))
+        .ok_or_else(|| "write a number of bytes from 1 to 1G, such as 4096, 64K or 1M".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn chunks() {
+        for (text, expected) in [
+            ("1", Some(1)),
+            ("64K", Some(64 << 10)),
+            ("1M", Some(1 << 20)),
+            ("1G", Some(1 << 30)),
+            ("2G", None),
+            ("0", None),
+            ("18446744073709551615G", None),
+            ("64k", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(chunk(text).ok(), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use sinew::{BoxStream, Error, Message};
+
+use crate::args::RecvArgs;
+use crate::failure::Failure;
+use crate::output::{Format, Output};
+use crate::progress::Progress;
+use crate::signal::Signals;
+
+/// For how long a signal leaves it to print what it has received.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// `sinew recv`.
+pub(crate) async fn run(args: RecvArgs) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let address = args.address()?;
+    let opened = async { Ok(sinew::open_receiver(&address).await?) };
+    let stream = signals.unless(opened).await?;
+    let format = match (args.raw, args.json) {
+        (true, _) => Format::Raw,
+        (_, true) => Format::Json,
+        _ => Format::Lines,
+    };
+    let mut output = Output::start(format)?;
+    let progress = Progress::start(!args.quiet && !output.is_terminal());
+    let received = signals
+        .unless(receive(stream, args.count, &mut output, &progress))
+        .await;
+    let printed = match received {
+        Err(Failure::Signal(_)) => tokio::time::timeout(GRACE, output.finish())
+            .await
+            .unwrap_or(Ok(())),
+        _ => signals.unless(output.finish()).await,
+    };
+    progress.finish();
+    printed.and(received)
+}
+
+async fn receive(
+    stream: BoxStream,
+    count: Option<u64>,
+    output: &mut Output,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let mut batches = Batches {
+        stream,
+        left: count.unwrap_or(u64::MAX),
+        error: None,
+    };
+    loop {
+        let batch = tokio::select! {
+            batch = batches.next() => batch?,
+            () = output.unread() => return Ok(()),
+        };
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for message in &batch {
+            progress.add(message.payload().len());
+        }
+        if !output.print(batch).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes what is there, in portions of limited memory.
+struct Batches {
+    stream: BoxStream,
+    left: u64,
+    /// What came after the messages of the last batch.
+    error: Option<Error>,
+}
+
+impl Batches {
+    const MESSAGES: usize = 1024;
+    const BYTES: usize = 256 << 10;
+
+    /// The next messages; none at the end.
+    async fn next(&mut self) -> Result<Vec<Message>, Failure> {
+        let batch = std::future::poll_fn(|cx| self.poll_next(cx)).await?;
+        Ok(batch)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<Message>, Error>> {
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Err(error));
+        }
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while self.left > 0 && batch.len() < Self::MESSAGES && bytes < Self::BYTES {
+            match Pin::new(&mut self.stream).poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    self.left -= 1;
+                    bytes += message.payload().len();
+                    batch.push(message);
+                }
+                Poll::Ready(Some(Err(error))) if batch.is_empty() => {
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.error = Some(error);
+                    break;
+                }
+                Poll::Ready(None) => break,
+                Poll::Pending if batch.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(batch))
+    }
+}

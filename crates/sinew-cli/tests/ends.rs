@@ -1,0 +1,283 @@
+//! The ways in which it ends.
+#![allow(clippy::unwrap_used)]
+
+mod process;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+use std::time::Duration;
+
+use process::{Place, Running, noise, sinew, start, start_with};
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+/// Bytes that a process has written so far.
+fn written(running: &Running) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{}/io", running.child.id())).unwrap();
+    let count = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+    count.unwrap().parse().unwrap()
+}
+
+#[test]
+fn after_as_many_as_asked_for() {
+    let place = Place::new();
+    let receiver = start(&["recv", "-n", "3", &place.address()]);
+    start(&["send", &place.address(), "1", "2", "3"])
+        .end()
+        .done();
+    assert_eq!(receiver.end().done(), b"1\n2\n3\n");
+
+    let receiver = start(&["recv", "-n", "2", &place.address()]);
+    let lines = "line\n".repeat(1_000_000);
+    let sender = start_with(&["send", &place.address()], lines).end();
+    sender.failed(1, &["send", "the receiver was closed"]);
+    assert_eq!(receiver.end().done(), b"line\nline\n");
+}
+
+#[test]
+fn fewer_than_asked_for_are_no_failure() {
+    let place = Place::new();
+    let receiver = start(&["recv", "-n", "3", &place.address()]);
+    start(&["send", &place.address(), "1"]).end().done();
+    assert_eq!(receiver.end().done(), b"1\n");
+}
+
+#[test]
+fn nobody_reads_any_more() {
+    let place = Place::new();
+    let receiver = sinew(&["recv", &place.address()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut receiver = Running::of(receiver);
+    let stdout = receiver.child.stdout.take().unwrap();
+    let lines = "line\n".repeat(1_000_000);
+    let sender = start_with(&["send", &place.address()], lines);
+    let mut line = String::new();
+    BufReader::with_capacity(5, stdout)
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "line\n");
+    receiver.end().done();
+    sender.end().failed(1, &["the receiver was closed"]);
+}
+
+#[test]
+fn nobody_reads_any_more_while_nothing_comes() {
+    let place = Place::new();
+    let receiver = sinew(&["recv", &place.address()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut receiver = Running::of(receiver);
+    let stdout = receiver.child.stdout.take().unwrap();
+    let mut sender = Running::start(sinew(&["send", &place.address()]).stdin(Stdio::piped()));
+    let mut stdin = sender.child.stdin.take().unwrap();
+    stdin.write_all(b"first\n").unwrap();
+    let mut line = String::new();
+    // The line is there before the end of the input, and of the reader's.
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert_eq!(line, "first\n");
+    receiver.end().done();
+    drop(stdin);
+    sender.end();
+}
+
+#[test]
+fn output_that_fails() {
+    let place = Place::new();
+    let receiver = sinew(&["recv", &place.address()])
+        .stdout(File::create("/dev/full").unwrap())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let receiver = Running::of(receiver);
+    let _either_way = start(&["send", &place.address(), "x"]).end();
+    receiver
+        .end()
+        .failed(1, &["write(\"standard output\")", "ENOSPC"]);
+}
+
+#[test]
+fn input_that_fails() {
+    let place = Place::new();
+    let receiver = start(&["recv", &place.address()]);
+    let directory = File::open("/").unwrap();
+    let sender = Running::start(sinew(&["send", &place.address()]).stdin(directory));
+    sender
+        .end()
+        .failed(1, &["read(\"standard input\")", "EISDIR"]);
+    // What was cut off does not look like what was sent to the end.
+    receiver.end().failed(1, &["without closing"]);
+}
+
+#[test]
+fn a_killed_sender() {
+    let place = Place::new();
+    let receiver = start(&["recv", &place.address()]);
+    let mut sender = Running::start(sinew(&["send", &place.address()]).stdin(Stdio::piped()));
+    let mut stdin = sender.child.stdin.take().unwrap();
+    for _ in 0..1000 {
+        stdin.write_all(b"line\n").unwrap();
+    }
+    process::until("the receiver does not write", || written(&receiver) >= 5000);
+    sender.child.kill().unwrap();
+    let printed = receiver.end().failed(1, &["recv", "ended without closing"]);
+    assert_eq!(printed, "line\n".repeat(1000).as_bytes());
+}
+
+#[test]
+fn a_killed_receiver() {
+    let place = Place::new();
+    let mut receiver = Running::start(&mut sinew(&["recv", "--raw", &place.address()]));
+    let sender = start_with(&["send", "--raw", &place.address()], noise(256 << 20));
+    process::until("the receiver does not write", || {
+        written(&receiver) > 1 << 20
+    });
+    receiver.child.kill().unwrap();
+    sender.end().failed(1, &["send", "ended without closing"]);
+}
+
+#[test]
+fn a_slow_reader_holds_the_sender_back() {
+    let place = Place::new();
+    let receiver = sinew(&["recv", "--raw", &place.address()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut receiver = Running::of(receiver);
+    let mut stdout = receiver.child.stdout.take().unwrap();
+    let input = noise(32 << 20);
+    let sender = start_with(&["send", "--raw", &place.address()], input.clone());
+    let resident = |running: &Running| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kilobytes.map_or(0, |number| number.parse::<u64>().unwrap())
+    };
+    // Nobody reads: wherever it stops, everything in between is full.
+    std::thread::sleep(Duration::from_millis(500));
+    let (sending, receiving) = (resident(&sender), resident(&receiver));
+    assert!(
+        sending > 0 && sending < 24 << 10,
+        "the sender has {sending} KiB"
+    );
+    assert!(
+        receiving > 0 && receiving < 24 << 10,
+        "the receiver has {receiving} KiB"
+    );
+    let mut output = Vec::new();
+    stdout.read_to_end(&mut output).unwrap();
+    process::same(&output, &input);
+    sender.end().done();
+    receiver.end().done();
+}
+
+#[test]
+fn a_signal_while_it_listens() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let place = Place::new();
+        let receiver = start(&["recv", &place.address()]);
+        place.until_bound();
+        receiver.signal(signal);
+        let ended = receiver.end();
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(code), ""));
+        assert!(!place.path().exists());
+    }
+}
+
+#[test]
+fn a_signal_in_the_middle() {
+    let place = Place::new();
+    let mut receiver = Running::of(
+        sinew(&["recv", &place.address()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut lines = BufReader::new(receiver.child.stdout.take().unwrap());
+    let mut sender = Running::start(sinew(&["send", &place.address()]).stdin(Stdio::piped()));
+    let mut stdin = sender.child.stdin.take().unwrap();
+    stdin.write_all(b"first\n").unwrap();
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line, "first\n");
+    sender.signal(Signal::INT);
+    assert_eq!(sender.end().code, Some(130));
+    receiver.end().failed(1, &["without closing"]);
+}
+
+#[test]
+fn a_signal_while_nobody_reads() {
+    let place = Place::new();
+    let mut receiver = Running::of(
+        sinew(&["recv", "--raw", &place.address()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let _unread = receiver.child.stdout.take().unwrap();
+    let sender = start_with(&["send", "--raw", &place.address()], noise(8 << 20));
+    // More than this a pipe does not take.
+    process::until("the receiver does not write", || {
+        written(&receiver) >= 60 << 10
+    });
+    receiver.signal(Signal::INT);
+    assert_eq!(receiver.end().code, Some(130));
+    sender.end().failed(1, &["the receiver was closed"]);
+}
+
+/// Sends for a while with a terminal as standard error; what is shown there.
+fn on_a_terminal(arguments: &[&str], pauses: u32) -> String {
+    let place = Place::new();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let terminal = openpt(flags).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let tty = File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
+    let receiver = start(&["recv", "-q", &place.address()]);
+    let address = place.address();
+    let mut command = sinew(&[&["send", &address], arguments].concat());
+    let child = command.stdin(Stdio::piped()).stderr(tty).spawn().unwrap();
+    // With the command goes the last copy of the terminal's other side but the child's.
+    drop(command);
+    let mut sender = Running::of(child);
+    let mut stdin = sender.child.stdin.take().unwrap();
+    for _ in 0..=pauses {
+        stdin.write_all(b"a line of twenty-one.\n").unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    drop(stdin);
+    assert_eq!(sender.end().code, Some(0));
+    receiver.end().done();
+    let mut shown = Vec::new();
+    // The end of a terminal is EIO.
+    let _end = File::from(terminal).read_to_end(&mut shown);
+    String::from_utf8(shown).unwrap()
+}
+
+#[test]
+fn progress_of_what_takes_long() {
+    let shown = on_a_terminal(&[], 20);
+    assert!(shown.contains(" MB/s"), "{shown:?}");
+    assert!(shown.ends_with('\n'), "{shown:?}");
+    assert!(shown.contains("21 messages, "), "{shown:?}");
+}
+
+#[test]
+fn no_progress_where_it_is_not_wanted() {
+    assert_eq!(on_a_terminal(&["--quiet"], 20), "");
+    assert_eq!(on_a_terminal(&[], 1), "");
+}

@@ -19,6 +19,8 @@ use crate::session::Session;
 const SUBJECT: &str = "sinew";
 /// Messages that are staged before they are published.
 const BATCH: usize = 64;
+/// Bytes of a message that is sent from a buffer; a longer one is written in place.
+const SMALL: usize = 64;
 
 pub(crate) fn cases(kind: Kind, size: Size) -> Vec<Case> {
     let make = |how, wait| match kind {
@@ -90,7 +92,7 @@ struct Writer {
 
 impl Writer {
     fn new(sender: sinew_shm::Sender, len: usize) -> Self {
-        let buffer = (len <= 512).then(|| vec![0; len]);
+        let buffer = (len <= SMALL).then(|| vec![0; len]);
         Self {
             sender,
             buffer,
@@ -149,7 +151,18 @@ fn ask(session: &mut Session) -> Result<Record> {
     let socket = rendezvous(session, true)?;
     let (len, mut trips) = (session.len(), session.trips());
     runtime::current_thread(async {
-        let (sender, receiver) = open(session, socket, true).await?.split();
+        let (mut sender, mut receiver) = open(session, socket, true).await?.split();
+        if len == SMALL {
+            let (mut request, mut reply) = ([0; SMALL], Vec::with_capacity(SMALL));
+            while let Some(stamp) = trips.begin() {
+                stamp.fill(&mut request);
+                sender.send(&request).await?;
+                reply.clear();
+                receiver.recv_into(&mut reply).await?;
+                trips.end(reply.as_slice())?;
+            }
+            return Ok(trips.finish());
+        }
         let (mut writer, mut reader) = (Writer::new(sender, len), Reader::new(receiver, session));
         while let Some(stamp) = trips.begin() {
             writer.send(|payload| stamp.fill(payload)).await?;
@@ -163,7 +176,20 @@ fn answer(session: &mut Session) -> Result<Record> {
     let socket = rendezvous(session, false)?;
     let (len, mut echo) = (session.len(), session.echo());
     runtime::current_thread(async {
-        let (sender, receiver) = open(session, socket, false).await?.split();
+        let (mut sender, mut receiver) = open(session, socket, false).await?.split();
+        if len == SMALL {
+            let (mut request, mut answer) = (Vec::with_capacity(SMALL), [0; SMALL]);
+            loop {
+                request.clear();
+                receiver.recv_into(&mut request).await?;
+                let reply = echo.read(request.as_slice())?;
+                reply.fill(&mut answer);
+                sender.send(&answer).await?;
+                if reply.is_last() {
+                    return Ok(echo.finish());
+                }
+            }
+        }
         let (mut writer, mut reader) = (Writer::new(sender, len), Reader::new(receiver, session));
         loop {
             let reply = echo.read(reader.recv().await?)?;
@@ -208,7 +234,7 @@ fn send(session: &mut Session) -> Result<Record> {
         let (sender, mut receiver) = open(session, socket, false).await?.split();
         let mut writer = Writer::new(sender, len);
         if batched {
-            let mut block = [[0u8; 64]; BATCH];
+            let mut block = [[0u8; SMALL]; BATCH];
             let mut count = BATCH;
             while count == BATCH {
                 count = 0;

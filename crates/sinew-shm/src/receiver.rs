@@ -107,8 +107,7 @@ impl Receiver {
     ///
     /// Cancel safe: a message is taken in the poll that returns it.
     pub async fn recv_into(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Error> {
-        let head = poll_fn(|cx| self.poll_head(cx)).await?;
-        Ok(head.map(|head| self.take_into(head, buffer)))
+        poll_fn(|cx| self.poll_recv_into(cx, buffer)).await
     }
 
     /// Receives as many messages as are there, at least one, at most `batch`'s size, with one copy for
@@ -236,6 +235,34 @@ impl Receiver {
         Poll::Ready(Ok(head.map(|head| self.take(head))))
     }
 
+    #[inline]
+    fn poll_recv_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<Result<Option<usize>, Error>> {
+        ready!(self.turn.poll_proceed(cx));
+        // The common case by itself: a message in the ring, or one that comes at once.
+        if self.end.is_none()
+            && !self.armed
+            && (self.consumer.is_ready() || self.glance())
+            && let Ok(Some(frame)) = self.consumer.peek()
+            && self.is_data(&frame)
+        {
+            self.waiter.reset();
+            self.consumer.append_to(&frame, buffer);
+            self.consume(frame);
+            return Poll::Ready(Ok(Some(frame.len())));
+        }
+        let head = ready!(self.poll_head(cx))?;
+        Poll::Ready(Ok(head.map(|head| self.take_into(head, buffer))))
+    }
+
+    #[inline]
+    fn is_data(&self, frame: &Frame) -> bool {
+        frame.kind() == FRAME_DATA && frame.len() as u64 <= self.max_message
+    }
+
     /// Polls for the next message, which stays where it is until `take` or `consume`.
     #[inline]
     pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Error>> {
@@ -359,11 +386,7 @@ impl Receiver {
         }
         match self.consumer.peek() {
             Ok(None) => Ok(None),
-            Ok(Some(frame))
-                if frame.kind() == FRAME_DATA && frame.len() as u64 <= self.max_message =>
-            {
-                Ok(Some(Head::Ring(frame)))
-            }
+            Ok(Some(frame)) if self.is_data(&frame) => Ok(Some(Head::Ring(frame))),
             Ok(Some(frame)) => self.open_memory(frame).map(Some),
             Err(corruption) => Err(self.corrupted(corruption)),
         }

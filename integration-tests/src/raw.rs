@@ -64,7 +64,7 @@ impl Hello {
 /// An accept or a ready, with everything in it to be changed.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
-    /// 2 for an accept, 3 for a ready.
+    /// 2 for an accept, 3 for a ready, and 5 for an open, in which nothing else matters.
     pub kind: u32,
     /// Version chosen.
     pub version: u16,
@@ -316,8 +316,8 @@ impl RawEnd {
         let ours = RawMemory::new(data);
         let ready = Offer::new(3, data).encode();
         wire.send(&ready, &[ours.fd.as_fd()]).unwrap();
-        let (open, _) = wire.recv().expect("an open");
-        assert_eq!((open.len(), open[8]), (64, 5));
+        let (open, none) = wire.recv().expect("an open");
+        assert_eq!((open.len(), open[8], none.len()), (64, 5, 0));
         Self::new(wire, ours, &accept, &fds[0], data)
     }
 
@@ -331,8 +331,7 @@ impl RawEnd {
         wire.send(&accept, &[ours.fd.as_fd()]).unwrap();
         let (ready, fds) = wire.recv().expect("a ready");
         assert_eq!((ready[8], fds.len()), (3, 1));
-        wire.send(&words(&[u64::from_le_bytes(*b"SINEWSHM"), 5]), &[])
-            .unwrap();
+        wire.send(&Offer::new(5, data).encode(), &[]).unwrap();
         Self::new(wire, ours, &ready, &fds[0], data)
     }
 

@@ -399,11 +399,11 @@ fn connects_that_are_given_up() {
             let accept = async {
                 loop {
                     let mut channel = listener.accept().await.unwrap();
-                    match channel.recv().await.unwrap() {
-                        Some(message) if message == "last" => break,
-                        Some(message) => assert_eq!(message, "met"),
+                    match channel.recv().await {
+                        Ok(Some(message)) if message == "last" => break,
+                        Ok(message) => assert_eq!(message.unwrap(), "met"),
                         // Given up after its last packet.
-                        None => {}
+                        Err(error) => assert!(error.is_peer_crashed(), "{error}"),
                     }
                 }
             };

@@ -31,7 +31,7 @@ fn report(what: &str, mut late: Vec<Duration>) {
         late.len()
     );
     // Tokio's timer has a granularity of 1 ms, so a tick takes two of them.
-    let least = span().as_millis() / TICK.as_millis() / 2 / 5;
+    let least = span().as_millis() / TICK.as_millis() / 2 / 10;
     assert!(
         late.len() as u128 >= least,
         "{what}: {} of {least} ticks",

@@ -91,12 +91,11 @@ pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, 
 
 /// Who is at the other end: for a connected socket, at the time of connect or listen.
 pub(crate) fn peer_credentials(socket: impl AsFd) -> Result<Credentials, Error> {
-    let peer = rustix::net::sockopt::socket_peercred(socket).map_err(|errno| {
-        Error::from_raw_os_error("getsockopt(SO_PEERCRED)", errno.raw_os_error())
-    })?;
-    #[expect(clippy::cast_sign_loss, reason = "a pid is positive")]
-    let pid = peer.pid.as_raw_nonzero().get() as u32;
-    Ok(Credentials::new(pid, peer.uid.as_raw(), peer.gid.as_raw()))
+    // Not rustix's: its pid is never zero, as that of a peer in another pid namespace is.
+    let peer = nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::PeerCredentials)
+        .map_err(|errno| Error::from_raw_os_error("getsockopt(SO_PEERCRED)", errno as i32))?;
+    let pid = u32::try_from(peer.pid()).unwrap_or(0);
+    Ok(Credentials::new(pid, peer.uid(), peer.gid()))
 }
 
 /// Whether a descriptor is a connected socket of the right kind.

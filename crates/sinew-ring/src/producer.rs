@@ -187,6 +187,7 @@ impl<M: Memory> Producer<M> {
     /// # Errors
     ///
     /// As for [`stage`](Self::stage).
+    #[inline]
     pub fn reserve(&mut self, len: usize) -> Result<Option<NonNull<[u8]>>, PushError> {
         self.admit(0, len)?;
         let start = self.memory.contiguous(self.staged + HEADER_SIZE);
@@ -198,6 +199,7 @@ impl<M: Memory> Producer<M> {
     /// # Errors
     ///
     /// As for [`stage`](Self::stage), but not for the length that was reserved or less.
+    #[inline]
     pub fn commit(&mut self, kind: u32, len: usize) -> Result<(), PushError> {
         let header = self.admit(kind, len)?;
         // SAFETY: `admit` saw that the frame fits in released, unpublished space.

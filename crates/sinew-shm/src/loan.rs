@@ -97,6 +97,7 @@ impl<'a> Loan<'a> {
     ///
     /// Cancel safe: dropped before it is ready, it has sent nothing, and the loan is gone. For space
     /// in the ring it is ready at once.
+    #[inline]
     pub async fn commit(self, len: usize) -> Result<(), Error> {
         if len > self.len() {
             return Err(Error::new(ErrorKind::InvalidInput, "commit")
@@ -119,6 +120,7 @@ impl<'a> Loan<'a> {
 impl Deref for Loan<'_> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         match &self.space {
             Space::Ring(space) => space.as_slice(),
@@ -128,6 +130,7 @@ impl Deref for Loan<'_> {
 }
 
 impl DerefMut for Loan<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.space {
             Space::Ring(space) => space.as_mut_slice(),

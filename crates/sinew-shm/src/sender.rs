@@ -293,12 +293,12 @@ impl Sender {
     ///
     /// Cancel safe: nothing is reserved before it is ready.
     pub async fn reserve(&mut self, len: usize) -> Result<Loan<'_>, Error> {
-        self.check_open()?;
-        self.check_len(len)?;
         if len > self.threshold {
+            self.check_open()?;
+            self.check_len(len)?;
             return Loan::draft(self, len);
         }
-        poll_fn(|cx| self.poll_room(cx, len)).await?;
+        poll_fn(|cx| self.poll_reserve(cx, len)).await?;
         Loan::ring(self, len)
     }
 
@@ -397,11 +397,9 @@ impl Sender {
     #[inline]
     fn poll_send(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Poll<Result<(), Error>> {
         ready!(self.turn.poll_proceed(cx));
-        // The common case by itself: nothing is in the way, and there is room.
-        let plain = !self.armed && !self.closed && self.pending.is_none() && self.failed.is_none();
-        if plain
+        // The common case by itself.
+        if self.is_free()
             && payload.len() <= self.threshold
-            && !self.link.has_event()
             && self.producer.stage(FRAME_DATA, payload).is_ok()
         {
             self.publish();
@@ -409,6 +407,26 @@ impl Sender {
             return Poll::Ready(Ok(()));
         }
         self.poll_send_slowly(cx, payload)
+    }
+
+    /// Whether nothing is in the way of a message, but perhaps room.
+    #[inline]
+    fn is_free(&self) -> bool {
+        !self.armed
+            && !self.closed
+            && self.pending.is_none()
+            && self.failed.is_none()
+            && !self.link.has_event()
+    }
+
+    #[inline]
+    fn poll_reserve(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), Error>> {
+        ready!(self.turn.poll_proceed(cx));
+        if self.is_free() && self.producer.has_room(len) == Ok(true) {
+            return Poll::Ready(Ok(()));
+        }
+        self.check_open()?;
+        self.poll_room(cx, len)
     }
 
     #[cold]
@@ -760,6 +778,7 @@ impl Sender {
     }
 
     /// Sends a loan that was written in the ring.
+    #[inline]
     pub(crate) fn commit_ring(&mut self, len: usize) -> Result<(), Error> {
         self.stage_ring(len)?;
         self.publish();

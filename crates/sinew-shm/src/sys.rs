@@ -69,6 +69,7 @@ impl Lent {
     /// Reserves space; `None` where the ring has none to lend.
     ///
     /// The caller keeps the producer borrowed mutably for as long as it uses the value.
+    #[inline]
     pub(crate) fn new(
         producer: &mut Producer<Memory>,
         len: usize,
@@ -76,11 +77,13 @@ impl Lent {
         Ok(producer.reserve(len)?.map(Lent))
     }
 
+    #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         // SAFETY: as for `as_mut_slice`.
         unsafe { &*self.0.as_ptr() }
     }
 
+    #[inline]
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: reserved space is mapped, initialised (a memfd begins as zeros) and the producer's
         // own: the consumer was told of nothing in it and cannot write it, its mapping being

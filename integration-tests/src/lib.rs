@@ -18,9 +18,11 @@ mod raw;
 mod resources;
 mod scale;
 mod seed;
+mod server;
 mod skip;
 mod sys;
 mod watchdog;
+mod wrong;
 
 pub use board::Board;
 pub use limited::{Limited, limited};
@@ -33,6 +35,8 @@ pub use raw::{
 pub use resources::Resources;
 pub use scale::{is_full, scaled};
 pub use seed::Random;
+pub use server::{Honest, Server};
 pub use skip::skip;
 pub use sys::SharedMap;
 pub use watchdog::Watchdog;
+pub use wrong::{epoll_instance, eventfd, wrong_bells, wrong_memories};

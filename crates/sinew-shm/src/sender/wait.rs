@@ -1,0 +1,300 @@
+//! Waiting for room: in a task, or on a thread.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::task::{Context, Poll, ready};
+
+use sinew_core::{Error, ErrorKind};
+use sinew_memory::Frozen;
+use sinew_ring::{Corruption, Producer, PushError, State};
+
+use super::{Blocked, Sender};
+use crate::link::{Half, Parker};
+use crate::sys::{Lent, Memory};
+use crate::wait::Step;
+use crate::wire::{FRAME_DATA, MAX_MEMORY_IN_FLIGHT};
+
+impl Sender {
+    #[inline]
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+    ) -> Poll<Result<(), Error>> {
+        ready!(self.turn.poll_proceed(cx));
+        // The common case by itself.
+        if self.is_free()
+            && payload.len() <= self.threshold
+            && self.producer.stage(FRAME_DATA, payload).is_ok()
+        {
+            self.publish();
+            self.count(payload.len());
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_send_slowly(cx, payload)
+    }
+
+    /// Whether nothing is in the way of a message, but perhaps room.
+    #[inline]
+    pub(super) fn is_free(&self) -> bool {
+        !self.armed
+            && !self.closed
+            && self.pending.is_none()
+            && self.failed.is_none()
+            && !self.link.has_event()
+    }
+
+    #[inline]
+    pub(super) fn poll_reserve(
+        &mut self,
+        cx: &mut Context<'_>,
+        len: usize,
+    ) -> Poll<Result<(), Error>> {
+        ready!(self.turn.poll_proceed(cx));
+        if self.is_free() && self.producer.has_room(len) == Ok(true) {
+            return Poll::Ready(Ok(()));
+        }
+        self.check_open()?;
+        self.poll_room(cx, len)
+    }
+
+    #[cold]
+    pub(super) fn poll_send_slowly(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+    ) -> Poll<Result<(), Error>> {
+        self.take_event()?;
+        loop {
+            let Some(blocked) = self.stage(payload)? else {
+                self.publish();
+                return Poll::Ready(Ok(()));
+            };
+            ready!(self.poll_blocked(cx, blocked))?;
+        }
+    }
+
+    pub(super) fn poll_send_frozen(
+        &mut self,
+        cx: &mut Context<'_>,
+        memory: &Frozen,
+    ) -> Poll<Result<(), Error>> {
+        ready!(self.turn.poll_proceed(cx));
+        self.take_event()?;
+        loop {
+            let Some(blocked) = self.stage_frozen(memory, Some(cx))? else {
+                self.publish();
+                return Poll::Ready(Ok(()));
+            };
+            ready!(self.poll_blocked(cx, blocked))?;
+        }
+    }
+
+    /// Publishes a message of as many of the bytes as the threshold and the room allow, at least one.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize, Error>> {
+        let total = slices
+            .iter()
+            .fold(0usize, |sum, slice| sum.saturating_add(slice.len()));
+        let len = total.min(self.threshold).max(usize::from(total > 0));
+        if len == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        self.check_open()?;
+        ready!(self.poll_room(cx, len))?;
+        let lent = match Lent::new(&mut self.producer, len) {
+            Ok(Some(lent)) => Some(lent),
+            Err(PushError::Corrupted(corruption)) => {
+                return Poll::Ready(Err(self.corrupted(corruption)));
+            }
+            Ok(None) | Err(_) => None,
+        };
+        let Some(mut lent) = lent else {
+            let error = Error::new(ErrorKind::LimitExceeded, "write");
+            return Poll::Ready(Err(self.link.error(error)));
+        };
+        let mut rest = lent.as_mut_slice();
+        for slice in slices {
+            let count = slice.len().min(rest.len());
+            let (here, after) = rest.split_at_mut(count);
+            here.copy_from_slice(&slice[..count]);
+            rest = after;
+        }
+        self.commit_ring(len)?;
+        Poll::Ready(Ok(len))
+    }
+
+    pub(super) fn poll_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        len: usize,
+    ) -> Poll<Result<(), Error>> {
+        ready!(self.turn.poll_proceed(cx));
+        self.take_event()?;
+        loop {
+            let blocked = match self.stage_pending(Some(cx))? {
+                Some(blocked) => blocked,
+                None if self.has_room(len, false)? => {
+                    return Poll::Ready(Ok(()));
+                }
+                None => Blocked::Room { len, memory: false },
+            };
+            ready!(self.poll_blocked(cx, blocked))?;
+        }
+    }
+
+    pub(super) fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.take_event()?;
+        while let Some(blocked) = self.stage_pending(Some(cx))? {
+            ready!(self.poll_blocked(cx, blocked))?;
+        }
+        self.publish();
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // Where nothing is left to send, it does not matter that nobody receives.
+        let left = self.pending.is_some() || self.producer.has_staged();
+        if left && !self.closed {
+            let sent = ready!(self.poll_pending(cx));
+            if sent.is_err() && self.failed.is_none() {
+                return Poll::Ready(sent);
+            }
+            self.close_now(State::Closed);
+            return Poll::Ready(sent);
+        }
+        self.close_now(State::Closed);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until what is blocked may go on; ready may be early.
+    #[cold]
+    pub(super) fn poll_blocked(
+        &mut self,
+        cx: &mut Context<'_>,
+        blocked: Blocked,
+    ) -> Poll<Result<(), Error>> {
+        self.publish();
+        if let Blocked::Room { len, memory } = blocked {
+            match self.look(len, memory) {
+                Step::Ready => return Poll::Ready(Ok(())),
+                Step::Yield => {
+                    // A sender that never parks is never rung: it learns here that its peer has closed.
+                    if let Some(error) = self.fate() {
+                        return Poll::Ready(Err(error));
+                    }
+                    crate::turn::give(cx);
+                    return Poll::Pending;
+                }
+                Step::Park => {}
+            }
+        }
+        self.link.register(Half::Sender, cx.waker());
+        self.arm();
+        self.link.poll_events(Half::Sender)?;
+        let room = match blocked {
+            Blocked::Room { len, memory } => self.has_room(len, memory)?,
+            // The send that found the socket full has registered for its room.
+            Blocked::Socket => false,
+        };
+        if room {
+            self.disarm();
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = self.fate() {
+            self.disarm();
+            return Poll::Ready(Err(error));
+        }
+        self.stats.parks += 1;
+        Poll::Pending
+    }
+
+    pub(super) fn block_on(
+        &mut self,
+        mut stage: impl FnMut(&mut Self) -> Result<Option<Blocked>, Error>,
+    ) -> Result<(), Error> {
+        loop {
+            let Some(blocked) = stage(self)? else {
+                self.publish();
+                return Ok(());
+            };
+            self.publish();
+            if let Blocked::Room { len, memory } = blocked {
+                match self.look(len, memory) {
+                    Step::Ready => continue,
+                    Step::Yield => {
+                        self.look_now_and_then()?;
+                        std::thread::yield_now();
+                        continue;
+                    }
+                    Step::Park => {}
+                }
+            }
+            let parker = match self.parker.take() {
+                Some(parker) => parker,
+                None => Parker::new(&self.link)?,
+            };
+            self.link.register(Half::Sender, parker.waker());
+            self.arm();
+            self.link.drain_now(Half::Sender)?;
+            let room = match blocked {
+                Blocked::Room { len, memory } => self.has_room(len, memory)?,
+                Blocked::Socket => false,
+            };
+            if !room {
+                if let Some(error) = self.fate() {
+                    return Err(error);
+                }
+                self.stats.parks += 1;
+                parker.park(None)?;
+            }
+            self.disarm();
+            self.parker = Some(parker);
+        }
+    }
+
+    #[inline]
+    pub(super) fn look(&mut self, len: usize, memory: bool) -> Step {
+        let Self {
+            waiter,
+            producer,
+            memories,
+            ..
+        } = self;
+        // A corrupt cursor ends the look, and is reported by the next stage.
+        let mut room = || has_room(producer, memories, len, memory).unwrap_or(true);
+        if waiter.glance(&mut room) {
+            Step::Ready
+        } else {
+            waiter.look(room)
+        }
+    }
+
+    pub(super) fn has_room(&mut self, len: usize, memory: bool) -> Result<bool, Error> {
+        has_room(&mut self.producer, &mut self.memories, len, memory)
+            .map_err(|corruption| self.corrupted(corruption))
+    }
+}
+
+/// Whether a payload fits, and, if it announces memory, whether that may be under way too.
+fn has_room(
+    producer: &mut Producer<Memory>,
+    memories: &mut VecDeque<u64>,
+    len: usize,
+    memory: bool,
+) -> Result<bool, Corruption> {
+    if !producer.has_room(len)? {
+        return Ok(false);
+    }
+    if memory && memories.len() >= MAX_MEMORY_IN_FLIGHT {
+        let released = producer.refresh()?;
+        while memories.front().is_some_and(|end| *end <= released) {
+            memories.pop_front();
+        }
+        return Ok(memories.len() < MAX_MEMORY_IN_FLIGHT);
+    }
+    Ok(true)
+}

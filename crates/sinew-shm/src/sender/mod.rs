@@ -13,8 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_sink::Sink;
-use sinew_core::{Credentials, Error, ErrorKind, MessageSink, TrySendError};
+use sinew_core::{Credentials, Error, ErrorKind, TrySendError};
 use sinew_memory::Frozen;
 use sinew_ring::{FrameBuffer, Producer, State};
 

@@ -64,11 +64,6 @@ impl Channel {
     pub(crate) fn new(outcome: Outcome, options: &Options) -> Result<Self, Error> {
         let link = Link::new(outcome.parts);
         let (producer, consumer) = sys::halves(&link);
-        tracing::debug!(
-            address = &*link.address,
-            peer = link.peer.pid,
-            "channel is open"
-        );
         let receiver = Receiver::new(link.clone(), consumer, options);
         let sender = Sender::new(link, producer, options, outcome.their_max_message)?;
         Ok(Self { sender, receiver })

@@ -41,6 +41,12 @@
 //! checked, its memory cannot shrink under us, and what was received is a copy or immutable. A peer that
 //! dies leaves everything that it published, then [`is_peer_crashed`](sinew_core::Error::is_peer_crashed).
 //!
+//! # Tracing
+//!
+//! Each end has a [`tracing`] span, `channel`, with the address and the peer's pid and uid: opening and
+//! closing are events of level debug in it, parks of level trace, failures warnings. Handshakes have spans
+//! of their own, `accept` and `connect`; a peer that is turned away is a warning.
+//!
 //! Needs Linux 5.1 or newer. The wire format is described in `docs/protocol/shm.md`.
 
 mod batch;

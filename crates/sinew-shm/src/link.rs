@@ -110,10 +110,19 @@ pub(crate) struct Link {
     inbox: Mutex<Inbox>,
     pub(crate) peer: Credentials,
     pub(crate) address: Arc<str>,
+    /// For as long as this end lives; what happens to the channel is an event in it.
+    pub(crate) span: tracing::Span,
 }
 
 impl Link {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let span = tracing::debug_span!(
+            "channel",
+            address = &*parts.address,
+            peer = parts.peer.pid,
+            uid = parts.peer.uid
+        );
+        tracing::debug!(parent: &span, "open");
         let wakers = Arc::new(Wakers {
             event: AtomicBool::new(true),
             ..Wakers::default()
@@ -131,6 +140,7 @@ impl Link {
             inbox: Mutex::default(),
             peer: parts.peer,
             address: parts.address,
+            span,
         })
     }
 
@@ -316,6 +326,12 @@ impl Link {
         let both = Interest::READABLE | Interest::WRITABLE;
         let socket = AsyncIo::with_interest(self.socket.clone(), both)?;
         Ok(self.reactor.get_or_init(|| Reactor { socket, bell }))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        tracing::debug!(parent: &self.span, "closed");
     }
 }
 

@@ -13,6 +13,7 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
+use tracing::Instrument;
 
 use crate::bind::{self, BoundPath};
 use crate::channel::Channel;
@@ -144,7 +145,7 @@ impl Listener {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     self.rejected += 1;
-                    tracing::warn!(%error, "peer was turned away");
+                    tracing::warn!(address = &*self.address, %error, "peer was turned away");
                     continue;
                 }
                 Poll::Ready(None) | Poll::Pending => {}
@@ -175,7 +176,10 @@ impl Listener {
             let timeout = options.handshake_timeout;
             let handshake =
                 handshake::accept(socket, &options, |peer| admits(peer), address.clone());
-            within(timeout, "accept", &address, handshake).await
+            let span = tracing::debug_span!("accept", address = &*address);
+            within(timeout, "accept", &address, handshake)
+                .instrument(span)
+                .await
         })
     }
 }
@@ -265,7 +269,10 @@ pub(crate) async fn shake(
         Role::Connector => {
             let handshake =
                 handshake::connect(socket, options, |peer| admits(peer), address.clone());
-            within(timeout, "connect", address, handshake).await?
+            let span = tracing::debug_span!("connect", address = &**address);
+            within(timeout, "connect", address, handshake)
+                .instrument(span)
+                .await?
         }
     };
     if let Role::Parent(Some(pid)) = role {

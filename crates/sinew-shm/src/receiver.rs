@@ -310,6 +310,7 @@ impl Receiver {
                 continue;
             }
             self.stats.parks += 1;
+            tracing::trace!(parent: &self.link.span, "receiver parks");
             return Poll::Pending;
         }
     }
@@ -368,6 +369,7 @@ impl Receiver {
                     return end.map(Some);
                 }
                 self.stats.parks += 1;
+                tracing::trace!(parent: &self.link.span, "receiver parks");
                 in_time = parker.park(deadline)?;
             }
             self.parker = Some(parker);
@@ -586,7 +588,7 @@ impl Receiver {
 
     fn fail(&mut self, error: Error) -> Error {
         let error = self.link.error(error);
-        tracing::warn!(peer = self.link.peer.pid, %error, "channel failed");
+        tracing::warn!(parent: &self.link.span, %error, "receiver failed");
         self.end = Some(End::Failed(error.clone()));
         self.closed = true;
         if self.consumer.close(State::Aborted) {

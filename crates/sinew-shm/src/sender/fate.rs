@@ -97,7 +97,7 @@ impl Sender {
                 .with_reason(corruption.to_string())
                 .with_remedy("the peer breaks the protocol; end this channel"),
         );
-        tracing::warn!(peer = self.link.peer.pid, %error, "channel is corrupted");
+        tracing::warn!(parent: &self.link.span, %error, "sender failed");
         self.failed = Some(error.clone());
         self.close_now(State::Aborted);
         error

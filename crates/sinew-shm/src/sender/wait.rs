@@ -209,6 +209,7 @@ impl Sender {
             return Poll::Ready(Err(error));
         }
         self.stats.parks += 1;
+        tracing::trace!(parent: &self.link.span, "sender parks");
         Poll::Pending
     }
 
@@ -249,6 +250,7 @@ impl Sender {
                     return Err(error);
                 }
                 self.stats.parks += 1;
+                tracing::trace!(parent: &self.link.span, "sender parks");
                 parker.park(None)?;
             }
             self.disarm();

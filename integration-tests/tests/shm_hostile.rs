@@ -113,6 +113,15 @@ fn breaches() -> Vec<Established> {
             Receiver(PROTOCOL),
             move |end| end.frame(kind, &[1; 8]),
         ));
+        cases.push(breach(
+            format!("memory announced by a frame of kind {kind}"),
+            Receiver(PROTOCOL),
+            move |end| {
+                let memory = frozen(&[7; 100]);
+                end.wire.send(&[MEMORY], &[memory.as_fd()]).unwrap();
+                end.frame(kind, &100u64.to_le_bytes());
+            },
+        ));
     }
     for released in [7, 1 << 40, u64::MAX, u64::MAX - 7] {
         cases.push(breach(

@@ -361,6 +361,57 @@ fn blocking_faces_async() {
     }
 }
 
+/// Round trips between two threads, each at a random moment of the other's going to sleep: a wake-up
+/// that is lost is a hang here, since nothing else comes.
+#[test]
+fn no_wake_up_is_lost() {
+    let _watchdog = Watchdog::new("no_wake_up_is_lost");
+    let mut random = Random::from_env("no_wake_up_is_lost");
+    let count = scaled(40_000).max(2000);
+    let pause = |random: &mut Random| {
+        for _ in 0..random.below(4) * random.below(400) {
+            std::hint::spin_loop();
+        }
+    };
+    for bell in BELLS {
+        for wait in WAITS {
+            for blocking in [false, true] {
+                let (left, right) = options(wait, bell).pair().unwrap();
+                let ends = [(left, true), (right, false)].map(|(mut end, first)| {
+                    let mut random = Random::new(random.next());
+                    std::thread::spawn(move || {
+                        let mut runtime = tokio::runtime::Builder::new_current_thread();
+                        let runtime = runtime.enable_all().build().unwrap();
+                        for number in 0..count {
+                            for sends in [first, !first] {
+                                if sends && blocking {
+                                    pause(&mut random);
+                                    end.blocking_send(number.to_ne_bytes()).unwrap();
+                                } else if sends {
+                                    pause(&mut random);
+                                    let sent = runtime.block_on(end.send(number.to_ne_bytes()));
+                                    sent.unwrap();
+                                } else {
+                                    let message = if blocking {
+                                        let receiver = end.receiver();
+                                        receiver.blocking_recv_timeout(HANG).unwrap()
+                                    } else {
+                                        runtime.block_on(within(end.recv())).unwrap()
+                                    };
+                                    assert_eq!(message.unwrap(), number.to_ne_bytes()[..]);
+                                }
+                            }
+                        }
+                    })
+                });
+                let ends = ends.map(std::thread::JoinHandle::join);
+                let fine = ends.iter().all(Result::is_ok);
+                assert!(fine, "{bell:?}, {wait:?}, blocking {blocking}");
+            }
+        }
+    }
+}
+
 #[test]
 fn blocking_without_a_runtime() {
     let _watchdog = Watchdog::new("blocking_without_a_runtime");

@@ -28,9 +28,11 @@ fn alone() -> MutexGuard<'static, ()> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// Its helper threads end soon, so that they do not count as left behind.
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_keep_alive(Duration::from_millis(100))
         .enable_all()
         .build()
         .unwrap()
@@ -112,6 +114,15 @@ fn breaches() -> Vec<Established> {
             format!("a frame of kind {kind}"),
             Receiver(PROTOCOL),
             move |end| end.frame(kind, &[1; 8]),
+        ));
+        cases.push(breach(
+            format!("memory announced by a frame of kind {kind}"),
+            Receiver(PROTOCOL),
+            move |end| {
+                let memory = frozen(&[7; 100]);
+                end.wire.send(&[MEMORY], &[memory.as_fd()]).unwrap();
+                end.frame(kind, &100u64.to_le_bytes());
+            },
         ));
     }
     for released in [7, 1 << 40, u64::MAX, u64::MAX - 7] {

@@ -27,8 +27,10 @@ fn alone() -> std::sync::MutexGuard<'static, ()> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// Its helper threads end soon, so that they do not count as left behind.
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
+        .thread_keep_alive(Duration::from_millis(100))
         .enable_all()
         .build()
         .unwrap()

@@ -183,6 +183,7 @@ fn memory_under_way() {
     let _watchdog = Watchdog::new("memory_under_way");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_keep_alive(Duration::from_millis(100))
         .enable_all()
         .build()
         .unwrap();

@@ -60,6 +60,9 @@ pub unsafe trait Memory {
     fn contiguous(&self, position: u64) -> Option<NonNull<u8>>;
 }
 
+/// The longest payload that is copied word by word, bytes.
+const BY_WORDS: usize = 64;
+
 /// The smallest ring, bytes.
 pub const MIN_CAPACITY: u64 = 64;
 /// The largest ring, bytes: a frame's length field has 32 bits.
@@ -163,6 +166,22 @@ unsafe impl<K> Memory for MirroredMemory<K> {
 
     #[inline]
     unsafe fn write(&self, position: u64, bytes: &[u8]) {
+        if bytes.len() <= BY_WORDS {
+            // A short payload was often written just now, word by word; wider loads would have to wait
+            // until those stores have left the store buffer.
+            let (words, rest) = bytes.as_chunks::<8>();
+            let mut to = self.at(position);
+            for word in words {
+                // SAFETY: the range is in bounds and, by the caller's contract, the producer's alone; a
+                // payload begins at a multiple of eight. Volatile, so that the loop stays one.
+                unsafe { to.cast::<u64>().write_volatile(u64::from_ne_bytes(*word)) };
+                // SAFETY: at most one past the range.
+                to = unsafe { to.add(8) };
+            }
+            // SAFETY: as above; less than eight bytes.
+            unsafe { core::ptr::copy_nonoverlapping(rest.as_ptr(), to, rest.len()) };
+            return;
+        }
         // SAFETY: the range is in bounds and, by the caller's contract, the producer's alone.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(position), bytes.len()) }
     }

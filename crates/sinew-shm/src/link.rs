@@ -18,6 +18,9 @@ use crate::bell::Bell;
 use crate::socket;
 use crate::wire::{MAX_MEMORY_IN_FLIGHT, PACKET_BELL, PACKET_MEMORY};
 
+/// Packets that are read in a row. A peer that keeps to the rules never has more under way.
+const PACKETS_AT_ONCE: usize = 4 * MAX_MEMORY_IN_FLIGHT;
+
 /// The halves of an end, as things that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Half {
@@ -200,13 +203,17 @@ impl Link {
         }
     }
 
-    /// Reads the socket empty; `Ok` only at its end.
+    /// Reads the socket empty; `Ok` at its end, or where a peer sends faster than is read.
     fn drain(&self, half: Half, inbox: &mut Inbox) -> std::io::Result<()> {
-        loop {
+        for _ in 0..PACKETS_AT_ONCE {
             if inbox.hung_up || !self.read_packet(half, inbox)? {
                 return Ok(());
             }
         }
+        // Others have their turn, then there is more to read.
+        self.expect_event();
+        self.wakers.of(half).wake();
+        Ok(())
     }
 
     /// Reads one packet. False at the end, or where the peer broke the rules.

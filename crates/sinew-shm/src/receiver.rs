@@ -198,8 +198,8 @@ impl Receiver {
         }
     }
 
-    /// Closes this direction: the peer's `send` fails from now on. What it has published so far may
-    /// still be received, and `None` follows.
+    /// Closes this direction: the peer's `send` fails once it has noticed, at the latest when the ring
+    /// is full. What it has published so far may still be received, and `None` follows.
     pub fn close(&mut self) {
         if std::mem::replace(&mut self.closed, true) {
             return;

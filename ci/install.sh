@@ -3,7 +3,8 @@
 # says what is missing.
 set -euo pipefail
 
-packages=(gcc libc6-dev util-linux)
+# Counterparts of the tests: coreutils (cat, dd, sort), util-linux (ipcmk, ipcs, ipcrm, unshare), socat, nc, Python.
+packages=(coreutils gcc iproute2 libc6-dev netcat-openbsd python3 python3-venv socat util-linux)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -19,3 +20,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
 fi
 rustup component list --installed 2>/dev/null | grep -q clippy || rustup component add clippy rustfmt
+
+# What the tests use from PyPI, in an environment of its own.
+python=target/python
+if ! "$python/bin/python" -m pip freeze 2>/dev/null | grep -qi '^posix_ipc=='; then
+    python3 -m venv "$python"
+    "$python/bin/python" -m pip install --quiet --requirement ci/requirements.txt
+fi

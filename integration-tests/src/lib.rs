@@ -8,8 +8,10 @@
 //! | `SINEW_TEST_SCALE` | `ci` for the full counts, a number to divide them by; default 20 |
 //! | `SINEW_SEED` | the seed of what is random; printed by a test that fails |
 //! | `SINEW_SKIP_LOG` | a file to which tests that cannot run here append a line |
+//! | `SINEW_PYTHON` | the Python of the tests, instead of the one that `ci/install.sh` prepares |
 
 mod board;
+mod foreign;
 mod limited;
 mod options;
 mod payload;
@@ -25,6 +27,7 @@ mod watchdog;
 mod wrong;
 
 pub use board::Board;
+pub use foreign::{compile_c, program, python};
 pub use limited::{Limited, limited};
 pub use options::{BELLS, WAITS, bell_name, options, parse_options, wait_name};
 pub use payload::Payloads;

@@ -17,12 +17,13 @@ const BLOCKS: usize = 2 * ControlBlock::SIZE / 8;
 enum Step {
     /// The peer writes one of its words, near where it is or anywhere.
     Word { at: u8, value: u64 },
-    Nudge { at: u8, by: i8 },
+    Nudge { at: u8, by: i8, flags: u8 },
     Data { at: u8, value: u64 },
     Receive,
     Span { most: u8 },
     Stage { len: u16 },
     Publish,
+    Send { len: u16 },
     Reserve { len: u16, commit: u16 },
     Arm,
     Settle,
@@ -60,9 +61,10 @@ fuzz_target!(|steps: Vec<Step>| {
     for step in steps {
         match step {
             Step::Word { at, value } => unsafe { word(at).write_volatile(value) },
-            Step::Nudge { at, by } => unsafe {
+            Step::Nudge { at, by, flags } => unsafe {
                 let at = word(if at % 2 == 0 { 0 } else { block_words as u8 });
-                at.write_volatile(at.read_volatile().wrapping_add_signed(i64::from(by) * 8));
+                let cursor = at.read_volatile() & !7;
+                at.write_volatile(cursor.wrapping_add_signed(i64::from(by) * 8) | u64::from(flags % 4));
             },
             Step::Data { at, value } => unsafe {
                 let at = at as usize % (CAPACITY as usize / 8);
@@ -90,6 +92,9 @@ fuzz_target!(|steps: Vec<Step>| {
             }
             Step::Publish => {
                 let _ring = producer.publish();
+            }
+            Step::Send { len } => {
+                let _result = producer.send(1, &vec![7; len as usize % 300]);
             }
             Step::Reserve { len, commit } => {
                 let len = len as usize % 300;

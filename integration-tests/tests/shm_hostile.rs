@@ -491,8 +491,10 @@ fn a_flood_of_bells() {
         raw.frame(FRAME_DATA, b"the end");
         within("after the flood", flooded).await.unwrap();
         println!("{bells} bells in 2 s; {turns} turns for others, the longest {longest:?}");
+        // Starved, it would have one turn or two. How many more it has is the scheduler's business, which
+        // shares the processors with the flood and with whatever else runs.
         assert!(
-            turns > 1000,
+            turns > 20,
             "{turns} turns for others, the longest {longest:?}"
         );
     });

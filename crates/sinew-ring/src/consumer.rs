@@ -4,9 +4,9 @@
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
-use crate::control::State;
+use crate::control::{ControlBlock, State};
 use crate::corruption::Corruption;
-use crate::frame::{Frame, HEADER_SIZE, frame_size};
+use crate::frame::{Frame, HEADER_SIZE, Header, frame_size};
 use crate::memory::Memory;
 
 /// The end that reads frames: looks at the oldest, copies it out, releases it.
@@ -24,6 +24,10 @@ pub struct Consumer<M> {
     head: u64,
     /// The producer's cursor as last seen; at or behind the true one.
     published: u64,
+    /// Where the frame begins that is in `express`; older ones are in the ring.
+    express_at: u64,
+    /// A private copy of the producer's express words.
+    express: [u64; ControlBlock::EXPRESS_WORDS],
     /// Where the producer's wait word was last looked at with a fence.
     settled: u64,
     /// The producer's wait word that was last answered with a ring.
@@ -44,6 +48,8 @@ impl<M: Memory> Consumer<M> {
             capacity,
             head: 0,
             published: 0,
+            express_at: u64::MAX,
+            express: [0; ControlBlock::EXPRESS_WORDS],
             settled: 0,
             rung: 0,
             generation: 0,
@@ -64,22 +70,67 @@ impl<M: Memory> Consumer<M> {
     /// Whether a frame is there, without validating it.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        self.head != self.published || self.memory.producer().cursor() != self.head
+        self.head != self.published
+            || self.memory.producer().cursor() & !ControlBlock::FLAGS != self.head
     }
 
     #[inline]
     fn refresh(&mut self) -> Result<(), Corruption> {
-        let found = self.memory.producer().cursor();
+        if self.express_at == self.head {
+            // The oldest frame is in `express`, which stays as it is until that is released.
+            return Ok(());
+        }
+        let word = self.memory.producer().cursor();
+        let found = word & !ControlBlock::FLAGS;
         let most = self.head + self.capacity;
-        if found < self.published || found > most || !found.is_multiple_of(8) {
-            return Err(Corruption::ProducerCursor {
-                found,
-                least: self.published,
-                most,
-            });
+        let is_express = word - found == ControlBlock::EXPRESS;
+        if found < self.published || found > most || !(is_express || word == found) {
+            return Err(self.bad_cursor(word));
+        }
+        if is_express
+            && found != self.head
+            && self.memory.producer().express(word, &mut self.express)
+        {
+            return self.take_express(found);
         }
         self.published = found;
         Ok(())
+    }
+
+    #[cold]
+    fn bad_cursor(&self, found: u64) -> Corruption {
+        Corruption::ProducerCursor {
+            found,
+            least: self.published,
+            most: self.head + self.capacity,
+        }
+    }
+
+    /// The last frame, which ends at `found`, is in `express`, and perhaps not yet in the ring.
+    #[inline]
+    fn take_express(&mut self, found: u64) -> Result<(), Corruption> {
+        let len = u64::from(Header::from_word(self.express[0]).len);
+        if frame_size(len) == found - self.head && len <= 8 * (self.express.len() as u64 - 1) {
+            self.express_at = self.head;
+            self.published = found;
+            return Ok(());
+        }
+        self.step_before_express(found, len)
+    }
+
+    #[cold]
+    fn step_before_express(&mut self, found: u64, len: u64) -> Result<(), Corruption> {
+        match found.checked_sub(frame_size(len)) {
+            // Frames before it come first.
+            Some(start) if start > self.head && start >= self.published => {
+                self.published = start;
+                Ok(())
+            }
+            _ => Err(Corruption::FrameLength {
+                found: len,
+                published: found - self.head,
+            }),
+        }
     }
 
     /// The oldest frame, or `None` if there is none now.
@@ -95,9 +146,13 @@ impl<M: Memory> Consumer<M> {
                 return Ok(None);
             }
         }
-        // SAFETY: at least eight published, unreleased bytes lie at `head`, both being multiples of
-        // eight.
-        let header = unsafe { self.memory.read_header(self.head) };
+        let header = if self.express_at == self.head {
+            Header::from_word(self.express[0])
+        } else {
+            // SAFETY: at least eight published, unreleased bytes lie at `head`, both being multiples of
+            // eight.
+            unsafe { self.memory.read_header(self.head) }
+        };
         let available = self.published - self.head;
         if frame_size(u64::from(header.len)) > available {
             return Err(Corruption::FrameLength {
@@ -124,6 +179,32 @@ impl<M: Memory> Consumer<M> {
                 && to.len() <= frame.len() - offset,
             "a part must lie in the oldest frame"
         );
+        if frame.position == self.express_at {
+            // By words, as they were written just now: a wider load would have to wait until those stores
+            // have left the store buffer.
+            let payload = &self.express[1..];
+            if offset.is_multiple_of(8) {
+                // By words, as they were written just now: a wider load would have to wait until those
+                // stores have left the store buffer.
+                let (words, rest) = to.as_chunks_mut::<8>();
+                let (whole, after) = payload[offset / 8..].split_at(words.len());
+                for (to, word) in words.iter_mut().zip(whole) {
+                    *to = word.to_ne_bytes().map(MaybeUninit::new);
+                }
+                for (to, byte) in rest
+                    .iter_mut()
+                    .zip(after.iter().flat_map(|w| w.to_ne_bytes()))
+                {
+                    to.write(byte);
+                }
+            } else {
+                let bytes = payload.iter().flat_map(|word| word.to_ne_bytes());
+                for (to, byte) in to.iter_mut().zip(bytes.skip(offset)) {
+                    to.write(byte);
+                }
+            }
+            return;
+        }
         // SAFETY: `peek` validated the frame, it is not released, and the part lies inside it.
         unsafe {
             self.memory.read(
@@ -167,7 +248,11 @@ impl<M: Memory> Consumer<M> {
     ///
     /// The bytes may change under the reader's eyes unless the producer is trusted.
     pub fn payload(&self, frame: &Frame) -> Option<NonNull<[u8]>> {
-        let start = self.memory.contiguous(frame.position + HEADER_SIZE)?;
+        let start = if frame.position == self.express_at {
+            NonNull::from(&self.express[1..]).cast()
+        } else {
+            self.memory.contiguous(frame.position + HEADER_SIZE)?
+        };
         Some(NonNull::slice_from_raw_parts(start, frame.len()))
     }
 
@@ -187,6 +272,13 @@ impl<M: Memory> Consumer<M> {
     ) -> Result<usize, Corruption> {
         self.refresh()?;
         let available = usize::try_from(self.published - self.head).unwrap_or(usize::MAX);
+        if self.express_at == self.head && available > 0 {
+            let words = (Header::from_word(self.express[0]).len as usize).div_ceil(8) + 1;
+            let words = self.express.iter().take(words.min(most / 8));
+            let start = to.len();
+            to.extend(words.flat_map(|word| word.to_ne_bytes()));
+            return Ok(to.len() - start);
+        }
         let len = available.min(most) & !7;
         to.reserve(len);
         let start = to.len();

@@ -1,5 +1,6 @@
 //! The words through which two ends speak: a cursor, a wait word, a state.
 
+use crate::frame::Header;
 use crate::loom::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// How an end describes itself to its peer, in [`ControlBlock`].
@@ -46,9 +47,12 @@ impl State {
 pub struct ControlBlock {
     /// Bytes published (producer) or consumed (consumer) since the ring began; monotonic, a
     /// multiple of eight, never wrapped in practice (at 100 GB/s it lasts five years).
+    ///
+    /// Of a producer, [`EXPRESS`](Self::EXPRESS) is added while the express words hold the last frame.
     cursor: AtomicU64,
-    #[cfg(not(loom))]
-    _line: [u8; 120],
+    /// Header and payload of the frame that was published last, if it was sent by express: beside the
+    /// cursor, so that a waiting consumer gets both with the same cache lines.
+    express: [AtomicU64; Self::EXPRESS_WORDS],
     /// Zero while awake; `2 * generation + 1` while the end is about to park or parked.
     wait: AtomicU64,
     state: AtomicU32,
@@ -70,13 +74,18 @@ impl ControlBlock {
     pub const SIZE: usize = 256;
     /// Alignment in shared memory, bytes.
     pub const ALIGN: usize = 128;
+    /// Added to a producer's cursor: the express words hold the last frame.
+    pub const EXPRESS: u64 = 1;
+    /// The bits of a cursor that are no position.
+    pub(crate) const FLAGS: u64 = 7;
+    /// The header, and what is left of two cache lines.
+    pub(crate) const EXPRESS_WORDS: usize = if cfg!(loom) { 2 } else { 15 };
 
     /// A block for an end that has published nothing.
     pub fn new() -> Self {
         Self {
             cursor: AtomicU64::new(0),
-            #[cfg(not(loom))]
-            _line: [0; 120],
+            express: core::array::from_fn(|_| AtomicU64::new(0)),
             wait: AtomicU64::new(0),
             state: AtomicU32::new(0),
             #[cfg(not(loom))]
@@ -110,6 +119,46 @@ impl ControlBlock {
             self.cursor.store(value, Ordering::Release);
             fence(Ordering::SeqCst);
         }
+    }
+
+    /// Publishes a frame beside the cursor, which moves from `from` to `to`, with the order of
+    /// [`set_cursor_fenced`](Self::set_cursor_fenced).
+    ///
+    /// The words are a seqlock with the cursor as its sequence. Before they are written the flag is taken
+    /// back, with release semantics: a consumer that finds it gone, or the cursor moved, finds the frame
+    /// that was here in the ring.
+    #[inline]
+    pub(crate) fn set_express(&self, from: u64, to: u64, header: Header, payload: &[u8]) {
+        self.cursor.store(from, Ordering::Release);
+        fence(Ordering::Release);
+        let [head, body @ ..] = &self.express;
+        head.store(header.to_word(), Ordering::Relaxed);
+        let (words, rest) = payload.as_chunks::<8>();
+        for (to, word) in body.iter().zip(words) {
+            to.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+        }
+        if !rest.is_empty()
+            && let Some(to) = body.get(words.len())
+        {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            to.store(u64::from_ne_bytes(word), Ordering::Relaxed);
+        }
+        self.set_cursor_fenced(to | Self::EXPRESS);
+    }
+
+    /// Copies the express words out, the header first. False if they changed, or may have, since the
+    /// cursor was `word`: every frame up to there is in the ring then.
+    #[inline]
+    pub(crate) fn express(&self, word: u64, to: &mut [u64; Self::EXPRESS_WORDS]) -> bool {
+        let [head, body @ ..] = &self.express;
+        to[0] = head.load(Ordering::Relaxed);
+        let words = (Header::from_word(to[0]).len as usize).div_ceil(8);
+        for (to, word) in to[1..].iter_mut().zip(body).take(words) {
+            *to = word.load(Ordering::Relaxed);
+        }
+        fence(Ordering::Acquire);
+        self.cursor.load(Ordering::Acquire) == word
     }
 
     /// The wait word, read after [`set_cursor_fenced`](Self::set_cursor_fenced).

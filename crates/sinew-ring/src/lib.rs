@@ -11,6 +11,14 @@
 //! frames, then *publishes* all of them with one store. Cursors count bytes since the ring began and
 //! never wrap; each lies on a cache line of its own, written by one end only.
 //!
+//! # Express
+//!
+//! A short frame that is [sent](Producer::send) by itself is written beside the producer's cursor, then into
+//! the ring. A consumer that waits gets it with the cursor's own cache lines; one that comes late finds it
+//! in the ring. The words beside the cursor are a seqlock: the consumer copies them, and keeps the copy only if
+//! the cursor has not changed meanwhile. The producer takes the cursor's flag back before it writes them again, which
+//! it does only after the frame that they held is in the ring.
+//!
 //! # A peer that lies
 //!
 //! Each end loads a shared word once, checks it against what it knows, and goes on with its own copy.

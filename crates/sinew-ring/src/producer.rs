@@ -3,10 +3,13 @@
 
 use core::ptr::NonNull;
 
-use crate::control::State;
+use crate::control::{ControlBlock, State};
 use crate::corruption::Corruption;
 use crate::frame::{HEADER_SIZE, Header, frame_size, max_payload};
 use crate::memory::Memory;
+
+/// The longest payload that goes by express, bytes.
+const EXPRESS_MAX: usize = 8 * (ControlBlock::EXPRESS_WORDS - 1);
 
 /// Why a frame was not staged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +153,40 @@ impl<M: Memory> Producer<M> {
         unsafe { self.memory.write(self.staged + HEADER_SIZE, payload) };
         self.staged += frame_size(u64::from(header.len));
         Ok(())
+    }
+
+    /// Stages a frame and publishes it, with all that was staged before. True if the consumer must be
+    /// rung.
+    ///
+    /// A short frame, before which nothing is staged, goes by *express*: it is written beside the cursor
+    /// first, so that a consumer which waits for it gets both at once, and into the ring after that.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stage`](Self::stage); nothing was staged or published.
+    #[must_use = "true means that the consumer sleeps and must be rung"]
+    #[inline]
+    pub fn send(&mut self, kind: u32, payload: &[u8]) -> Result<bool, PushError> {
+        if payload.len() > EXPRESS_MAX || self.has_staged() {
+            self.stage(kind, payload)?;
+            return Ok(self.publish());
+        }
+        let header = self.admit(kind, payload.len())?;
+        let end = self.staged + frame_size(u64::from(header.len));
+        self.memory
+            .producer()
+            .set_express(self.published, end, header, payload);
+        let ring = self.must_ring();
+        // For the consumer that comes too late for the express words: the next use of this end, by which
+        // they change, comes after this.
+        // SAFETY: `admit` saw that the frame fits in released space. It is published already, but a consumer
+        // reads it there only after the cursor has changed once more.
+        unsafe { self.memory.write_header(self.staged, header) };
+        // SAFETY: likewise; the payload follows the header.
+        unsafe { self.memory.write(self.staged + HEADER_SIZE, payload) };
+        self.staged = end;
+        self.published = end;
+        Ok(ring)
     }
 
     /// Stages the frames that were collected, with one copy.

@@ -37,6 +37,7 @@ enum Step {
     Stage(u32, Vec<u8>),
     StageAll(Vec<Vec<u8>>),
     Publish,
+    Send(u32, Vec<u8>),
     Take,
     Span(usize),
 }
@@ -46,7 +47,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (1u32..9, prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(k, p)| Step::Stage(k, p)),
         1 => prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 0..5).prop_map(Step::StageAll),
         2 => Just(Step::Publish),
-        3 => Just(Step::Take),
+        3 => (1u32..9, prop::collection::vec(any::<u8>(), 0..130)).prop_map(|(k, p)| Step::Send(k, p)),
+        4 => Just(Step::Take),
         1 => (8usize..200).prop_map(Step::Span),
     ];
     prop::collection::vec(step, 0..300)
@@ -95,6 +97,25 @@ proptest! {
                     prop_assert!(!producer.publish());
                     published.append(&mut staged);
                 }
+                Step::Send(kind, payload) => match producer.send(kind, &payload) {
+                    Ok(ring) => {
+                        prop_assert!(!ring);
+                        published.append(&mut staged);
+                        published.push_back((kind, payload));
+                    }
+                    Err(PushError::Full) => {
+                        let used: u64 = staged
+                            .iter()
+                            .chain(&published)
+                            .map(|(_, p): &(u32, Vec<u8>)| frame_size(p.len() as u64))
+                            .sum();
+                        prop_assert!(used + frame_size(payload.len() as u64) > 1 << bits);
+                    }
+                    Err(PushError::TooLarge) => {
+                        prop_assert!(payload.len() as u64 > max_payload(1 << bits));
+                    }
+                    Err(error) => prop_assert!(false, "{error:?}"),
+                },
                 Step::Take => prop_assert_eq!(take(&mut consumer), published.pop_front()),
                 Step::Span(most) => {
                     let mut span = Vec::new();
@@ -236,6 +257,62 @@ fn a_length_past_what_is_published_is_found_out() {
 }
 
 #[test]
+fn an_express_that_lies_is_found_out() {
+    // Longer than its words, than what is published, and than all that ever was.
+    for (len, cursor) in [(113, 128), (112, 64), (0, 0x18), (u32::MAX, 64)] {
+        let page = Page::new();
+        let mut consumer = page.consumer();
+        let header = Header { len, kind: 1 };
+        page.blocks
+            .producer
+            .set_express(0, cursor, header, &[7; 16]);
+        match consumer.peek() {
+            // A short one, before which something else seems to lie: zeros, an empty frame.
+            Ok(Some(frame)) => assert_eq!((len, frame.len()), (0, 0)),
+            found => assert_eq!(
+                found,
+                Err(Corruption::FrameLength {
+                    found: u64::from(len),
+                    published: cursor
+                })
+            ),
+        }
+    }
+    for flags in 2..8 {
+        let page = Page::new();
+        let mut consumer = page.consumer();
+        page.lie(8 | flags, 0, 0);
+        assert!(matches!(
+            consumer.peek(),
+            Err(Corruption::ProducerCursor { found, .. }) if found == 8 | flags
+        ));
+    }
+}
+
+#[test]
+fn an_express_frame_stays_while_others_come() {
+    let (mut producer, mut consumer) = channel(512);
+    assert_eq!(producer.send(1, b"first, by express"), Ok(false));
+    let frame = consumer.peek().unwrap().unwrap();
+    assert_eq!(producer.send(2, b"second, likewise"), Ok(false));
+    assert_eq!(producer.send(3, &[7; 300]), Ok(false));
+    let mut span = Vec::new();
+    consumer.copy_span(&mut span, 512).unwrap();
+    assert_eq!(
+        Frames::new(&span).next(),
+        Some((1, &b"first, by express"[..]))
+    );
+    let mut part = [MaybeUninit::new(0); 7];
+    consumer.copy_part(&frame, 10, &mut part);
+    // SAFETY: initialised above.
+    assert_eq!(part.map(|byte| unsafe { byte.assume_init() }), *b"express");
+    assert!(!consumer.release(frame));
+    assert_eq!(take(&mut consumer), Some((2, b"second, likewise".to_vec())));
+    assert_eq!(take(&mut consumer), Some((3, vec![7; 300])));
+    assert_eq!(take(&mut consumer), None);
+}
+
+#[test]
 fn a_consumer_past_the_published_is_found_out() {
     let page = Page::new();
     let mut producer = page.producer();
@@ -299,6 +376,12 @@ fn two_threads_transfer_in_order() {
             if i % 3 == 0 {
                 let _nobody = producer.publish();
             }
+            while i % 2 == 0
+                && producer.send(u32::MAX, &payload[..payload.len().min(20)])
+                    == Err(PushError::Full)
+            {
+                std::thread::yield_now();
+            }
         }
         let _nobody = producer.publish();
     });
@@ -310,7 +393,18 @@ fn two_threads_transfer_in_order() {
             }
         };
         assert_eq!(kind, i);
-        assert_eq!(payload, vec![i.to_le_bytes()[0]; (i % 100) as usize]);
+        let expected = vec![i.to_le_bytes()[0]; (i % 100) as usize];
+        assert_eq!(payload, expected);
+        if i % 2 == 0 {
+            let (kind, payload) = loop {
+                match take(&mut consumer) {
+                    Some(frame) => break frame,
+                    None => std::thread::yield_now(),
+                }
+            };
+            assert_eq!(kind, u32::MAX);
+            assert_eq!(payload, expected[..expected.len().min(20)]);
+        }
     }
     writer.join().unwrap();
 }

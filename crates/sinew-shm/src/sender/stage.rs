@@ -244,8 +244,13 @@ impl Sender {
     #[inline]
     pub(crate) fn publish(&mut self) {
         if self.producer.publish() {
-            self.stats.rings += 1;
-            self.link.ring();
+            self.ring();
         }
+    }
+
+    #[cold]
+    pub(super) fn ring(&mut self) {
+        self.stats.rings += 1;
+        self.link.ring();
     }
 }

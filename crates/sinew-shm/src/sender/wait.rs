@@ -25,9 +25,11 @@ impl Sender {
         // The common case by itself.
         if self.is_free()
             && payload.len() <= self.threshold
-            && self.producer.stage(FRAME_DATA, payload).is_ok()
+            && let Ok(ring) = self.producer.send(FRAME_DATA, payload)
         {
-            self.publish();
+            if ring {
+                self.ring();
+            }
             self.count(payload.len());
             return Poll::Ready(Ok(()));
         }

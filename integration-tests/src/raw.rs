@@ -357,9 +357,9 @@ impl RawEnd {
         self.ours.map.word(offset).store(word, Ordering::SeqCst);
     }
 
-    /// Bytes that the honest end has published.
+    /// Bytes that the honest end has published; the last frame may still be in the express words alone.
     pub fn their_published(&self) -> u64 {
-        self.theirs.word(Self::PUBLISHED).load(Ordering::SeqCst)
+        self.theirs.word(Self::PUBLISHED).load(Ordering::SeqCst) & !7
     }
 
     /// Bytes that the honest end has consumed.

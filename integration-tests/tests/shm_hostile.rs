@@ -70,6 +70,24 @@ fn breach(
 fn breaches() -> Vec<Established> {
     use Finds::{Receiver, Sender};
     let mut cases = vec![];
+    // Express frames: longer than their words, longer than what is published, beginning before the oldest.
+    for (len, published) in [(113_u64, 129 + 128), (104, 129 + 24), (24, 129 + 16)] {
+        cases.push(breach(
+            format!("express of {len} bytes, published {published}"),
+            Receiver(CORRUPTED),
+            move |end| {
+                for _ in 0..8 {
+                    end.frame(FRAME_DATA, &[1; 8]);
+                }
+                while end.their_released() < 128 {
+                    std::thread::yield_now();
+                }
+                end.set(RawEnd::PUBLISHED + 8, 1 << 32 | len);
+                end.set(RawEnd::PUBLISHED, published);
+                end.ring();
+            },
+        ));
+    }
     // Cursors of the producer, after eight good frames of 16 bytes.
     for published in [
         1,
@@ -556,8 +574,11 @@ fn scribble(raw: &RawEnd, random: &mut Random, target: Target, count: u64) {
                 (offset as u64, random.next())
             }
             Target::Control => {
+                let express = RawEnd::PUBLISHED + 8;
                 let offset = random.pick(&[
                     RawEnd::PUBLISHED,
+                    RawEnd::PUBLISHED,
+                    express,
                     RawEnd::RELEASED,
                     RawEnd::SENDER_STATE,
                     RawEnd::RECEIVER_STATE,
@@ -566,6 +587,10 @@ fn scribble(raw: &RawEnd, random: &mut Random, target: Target, count: u64) {
                 let far = raw.their_published().wrapping_sub(random.below(64) * 8);
                 let word = if offset == RawEnd::SENDER_STATE || offset == RawEnd::RECEIVER_STATE {
                     random.below(4) / 3
+                } else if offset == express {
+                    random.below(3) << 32 | random.below(130)
+                } else if offset == RawEnd::PUBLISHED && random.below(2) == 0 {
+                    raw.their_released() + random.below(17) * 8 + 1
                 } else {
                     random.pick(&[near, near, far])
                 };

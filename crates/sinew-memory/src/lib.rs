@@ -21,8 +21,11 @@
 
 mod frozen;
 mod memfd;
+mod region;
 mod ring;
 mod sys;
 
 pub use frozen::{Draft, Frozen};
+pub use region::{Region, View};
 pub use ring::{Layout, RingMemory, RingOptions};
+pub use sys::Shared;

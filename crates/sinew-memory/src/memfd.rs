@@ -15,6 +15,11 @@ pub(crate) const SINGLE_WRITER: SealFlags = SealFlags::FUTURE_WRITE
     .union(SealFlags::GROW)
     .union(SealFlags::SEAL);
 
+/// Of memory that several processes write: no change of size.
+pub(crate) const FIXED_SIZE: SealFlags = SealFlags::SHRINK
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
+
 /// Of memory that nobody writes any more.
 pub(crate) const IMMUTABLE: SealFlags = SealFlags::WRITE
     .union(SealFlags::SHRINK)

@@ -58,6 +58,21 @@ impl Map {
         Self::own(start, len, access)
     }
 
+    /// Maps `len` bytes of no file, shared with the children that are forked.
+    pub(crate) fn anonymous(len: usize) -> io::Result<Self> {
+        let access = Access::ReadWrite;
+        // SAFETY: no address is asked for, so that the kernel picks a free range.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                len,
+                access.protection(),
+                MapFlags::SHARED,
+            )?
+        };
+        Self::own(start, len, access)
+    }
+
     /// Maps `head` bytes of a file, then the `body` bytes that follow them twice in a row.
     ///
     /// `align` is the file's page size: `head` and `body` are multiples of it.
@@ -261,4 +276,66 @@ impl DerefMut for PrivateMap {
             None => &mut [],
         }
     }
+}
+
+/// What may lie in memory that other processes change at any time: atomics, and nothing else.
+///
+/// # Safety
+///
+/// Every pattern of bits is a valid value, and all of it is inside of atomics, so that a shared reference
+/// promises nothing about the bytes.
+pub unsafe trait Shared: Send + Sync {}
+
+macro_rules! shared {
+    ($($atomic:ident),+ $(,)?) => {
+        // SAFETY: an integer's atomic.
+        $(unsafe impl Shared for std::sync::atomic::$atomic {})+
+    };
+}
+
+shared!(
+    AtomicU8,
+    AtomicU16,
+    AtomicU32,
+    AtomicU64,
+    AtomicUsize,
+    AtomicI8,
+    AtomicI16,
+    AtomicI32,
+    AtomicI64,
+    AtomicIsize,
+);
+
+// SAFETY: an array has nothing besides its elements.
+unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
+
+/// The atomics at `offset`, which the caller has checked to be inside and aligned.
+#[inline]
+pub(crate) fn shared<T: Shared>(map: &Map, offset: usize) -> &T {
+    debug_assert!(offset + size_of::<T>() <= map.len && offset.is_multiple_of(align_of::<T>()));
+    // SAFETY: inside of the mapping, which begins at a page, hence aligned; `T` is fine with any bits and with
+    // their changing.
+    unsafe { map.at(offset).cast().as_ref() }
+}
+
+/// Copies out of memory that others may be writing.
+pub(crate) fn copy_out(map: &Map, offset: usize, to: &mut [u8]) {
+    assert!(
+        offset <= map.len && to.len() <= map.len - offset,
+        "checked by the caller"
+    );
+    // SAFETY: both ranges are whole. Others may write meanwhile: then the copy holds arbitrary bytes, which
+    // is all that the caller assumes of it.
+    unsafe { std::ptr::copy_nonoverlapping(map.at(offset).as_ptr(), to.as_mut_ptr(), to.len()) }
+}
+
+/// Copies into memory that others may be using.
+pub(crate) fn copy_in(map: &Map, offset: usize, from: &[u8]) {
+    assert!(
+        offset <= map.len && from.len() <= map.len - offset,
+        "checked by the caller"
+    );
+    // SAFETY: both ranges are whole, the second is mapped for writing, and no reference to it exists but of
+    // atomics.
+    unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), map.at(offset).as_ptr(), from.len()) }
 }

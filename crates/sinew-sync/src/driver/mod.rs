@@ -1,0 +1,260 @@
+//! The futex driver: tasks wait for words of shared memory.
+
+mod pool;
+mod registry;
+mod slot;
+mod uring;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use sinew_core::{Error, ErrorKind};
+use sinew_memory::View;
+
+use self::pool::Pool;
+use self::slot::{Outcome, Slot};
+use self::uring::Uring;
+use crate::sys;
+
+/// A word that processes wait for and wake each other with: 32 bits in a region, aligned to four.
+pub type Word = View<AtomicU32>;
+
+/// How a [`Driver`] waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Backend {
+    /// [`Uring`](Self::Uring) where it is to be had, otherwise [`Waitv`](Self::Waitv).
+    #[default]
+    Auto,
+    /// One instance of io_uring for all words of a runtime: `IORING_OP_FUTEX_WAIT`, Linux 6.7. Containers
+    /// often refuse io_uring, and the sysctl `kernel.io_uring_disabled` can.
+    Uring,
+    /// Threads that wait for up to 127 words each: futex_waitv(2), Linux 5.16.
+    Waitv,
+}
+
+/// What a [`Driver`] holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct DriverStats {
+    /// Waits under way, those included that are being cancelled.
+    pub waits: usize,
+    /// Instances of io_uring: one, or none.
+    pub rings: usize,
+    /// Threads: none, or one for each 127 waits; they end after five seconds without any.
+    pub threads: usize,
+}
+
+/// What lets the tasks of a runtime wait for words of shared memory, without a thread for each.
+///
+/// There is one for each runtime, made when it is first needed. The primitives of this crate find it by
+/// themselves; it is public for protocols of one's own.
+///
+/// # Waking
+///
+/// Whoever changes a word wakes its waiters, in whatever process, with [`wake`](crate::wake) or the system
+/// call. A waiter looks at the word again after each wake-up: there are more wake-ups than changes, for
+/// example after the thread that had begun the wait ended.
+///
+/// # Dropped waits
+///
+/// A wake-up that arrives for a wait whose future was dropped is passed on to the next waiter, so that none
+/// of those that were meant to wake one waiter is lost. With [`Backend::Waitv`], where the kernel names only one of the
+/// words that were woken together, a word that has changed counts as woken, and one that has not changed,
+/// or has changed back, does not.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// use sinew_memory::Region;
+/// use sinew_sync::{Driver, wake};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), sinew_core::Error> {
+/// let word = Region::anonymous(4096)?.view::<AtomicU32>(0)?;
+/// let other = word.clone();
+/// std::thread::spawn(move || {
+///     other.store(1, Ordering::Release);
+///     wake(&other, u32::MAX);
+/// });
+/// while word.load(Ordering::Acquire) == 0 {
+///     Driver::current()?.wait(&word, 0).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Driver {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Uring(Uring),
+    Pool(Pool),
+}
+
+impl Driver {
+    /// The driver of the current runtime, which is started if there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// Outside of a runtime, and where neither backend is to be had.
+    ///
+    /// # Panics
+    ///
+    /// If the runtime was built without [`enable_io`](tokio::runtime::Builder::enable_io).
+    pub fn current() -> Result<Self, Error> {
+        registry::find(Backend::Auto)
+    }
+
+    /// Starts the driver of the current runtime with a backend of choice, before anything else has.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) if there is one already with the other backend,
+    /// otherwise as for [`current`](Self::current).
+    ///
+    /// # Panics
+    ///
+    /// As for [`current`](Self::current).
+    pub fn start(backend: Backend) -> Result<Self, Error> {
+        registry::find(backend)
+    }
+
+    /// The backend in use: not [`Backend::Auto`].
+    pub fn backend(&self) -> Backend {
+        match &*self.inner {
+            Inner::Uring(_) => Backend::Uring,
+            Inner::Pool(_) => Backend::Waitv,
+        }
+    }
+
+    /// What it holds now.
+    pub fn stats(&self) -> DriverStats {
+        match &*self.inner {
+            Inner::Uring(uring) => DriverStats {
+                waits: uring.waits(),
+                rings: 1,
+                threads: 0,
+            },
+            Inner::Pool(pool) => pool.stats(),
+        }
+    }
+
+    /// Waits until `word` is woken, or is not `expected`.
+    ///
+    /// It may also end for no reason: look at the word, and wait again. The wait begins with the first poll.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EAGAIN` where there is no memory or thread for another wait, and of kind
+    /// [`Closed`](ErrorKind::Closed) when the runtime shuts down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: see [*Dropped waits*](Self#dropped-waits).
+    pub fn wait(&self, word: &Word, expected: u32) -> Wait {
+        Wait {
+            driver: self.inner.clone(),
+            word: word.clone(),
+            expected,
+            slot: None,
+        }
+    }
+
+    fn shut_down(&self) {
+        match &*self.inner {
+            Inner::Uring(uring) => uring.shut_down(),
+            Inner::Pool(pool) => pool.shut_down(),
+        }
+    }
+}
+
+/// The future of [`Driver::wait`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Wait {
+    driver: Arc<Inner>,
+    word: Word,
+    expected: u32,
+    slot: Option<Arc<Slot>>,
+}
+
+impl Future for Wait {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Some(slot) = &this.slot {
+            let outcome = ready!(slot.poll(cx));
+            this.slot = None;
+            return Poll::Ready(this.report(outcome));
+        }
+        let slot = Slot::new(cx.waker().clone());
+        let begun = match &*this.driver {
+            Inner::Uring(uring) => uring.begin(&this.word, this.expected, &slot),
+            Inner::Pool(pool) => pool.begin(&this.word, this.expected, &slot),
+        };
+        match begun {
+            Ok(()) => {
+                this.slot = Some(slot);
+                Poll::Pending
+            }
+            Err(outcome) => Poll::Ready(this.report(outcome)),
+        }
+    }
+}
+
+impl Wait {
+    fn report(&self, outcome: Outcome) -> Result<(), Error> {
+        let error = match outcome {
+            Outcome::Woken | Outcome::Changed => return Ok(()),
+            Outcome::ShutDown => Error::new(ErrorKind::Closed, "futex_wait")
+                .with_reason("the runtime that waits is shutting down"),
+            Outcome::Failed(errno) => Error::from_raw_os_error("futex_wait", errno),
+        };
+        Err(error.with_address(self.word.region().name()))
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let Some(slot) = self.slot.take() else { return };
+        match slot.abandon() {
+            None => match &*self.driver {
+                Inner::Uring(uring) => uring.cancel(&slot),
+                Inner::Pool(pool) => pool.cancel(&slot),
+            },
+            Some(Outcome::Woken) => {
+                sys::wake(&self.word, 1);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait")
+            .field("word", &self.word)
+            .field("expected", &self.expected)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Neither backend is to be had.
+fn unsupported(errno: Errno) -> Error {
+    Error::from_raw_os_error("futex_waitv", errno.raw_os_error())
+        .with_kind(ErrorKind::Unsupported)
+        .with_reason(
+            "this system lets a program wait for words neither with io_uring nor with futex_waitv",
+        )
+        .with_remedy("use linux 5.16 or newer, and allow futex_waitv in the sandbox")
+}

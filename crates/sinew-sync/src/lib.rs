@@ -1,0 +1,9 @@
+//! Waiting for words of shared memory with Tokio, and what stands on it: semaphores and locks between
+//! processes.
+
+mod driver;
+mod futex;
+mod sys;
+
+pub use driver::{Backend, Driver, DriverStats, Wait, Word};
+pub use futex::{blocking_wait, wake};

@@ -1,0 +1,166 @@
+//! The unsafe code of this crate: futexes and the ring of io_uring.
+#![allow(unsafe_code, reason = "system calls on words of memory")]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use io_uring::{IoUring, opcode, squeue};
+use rustix::io::Errno;
+use rustix::thread::futex::{self, Timespec, WaitFlags, WaitPtr, WaitvFlags};
+use sinew_core::StableFd;
+
+/// A word of 32 bits, shared between processes: the flags of futex2(2).
+const SIZE_U32: u32 = 2;
+/// Matches the wakers of every kind.
+const ANY: u64 = u32::MAX as u64;
+
+/// Wakes up to `count` waiters; how many there were.
+pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
+    // It fails for addresses that are no memory only, and a reference is one.
+    futex::wake(word, futex::Flags::empty(), count).unwrap_or(0)
+}
+
+/// Blocks the thread until woken, while the word is `expected`.
+pub(crate) fn wait(
+    word: &AtomicU32,
+    expected: u32,
+    timeout: Option<Duration>,
+) -> Result<(), Errno> {
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    futex::wait(word, futex::Flags::empty(), expected, timeout.as_ref())
+}
+
+/// Blocks the thread until one of several words is woken, or is not as expected. The index of one that was
+/// woken.
+pub(crate) fn wait_any(
+    words: &[(&AtomicU32, u32)],
+    timeout: Option<Duration>,
+) -> Result<usize, Errno> {
+    let waiters: Vec<_> = words
+        .iter()
+        .map(|(word, expected)| {
+            let mut waiter = futex::Wait::new();
+            waiter.val = u64::from(*expected);
+            waiter.uaddr = WaitPtr::new(word.as_ptr().cast());
+            waiter.flags = WaitFlags::SIZE_U32;
+            waiter
+        })
+        .collect();
+    // futex_waitv(2) takes a time of the clock, not a span.
+    let deadline = timeout.and_then(|timeout| {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        now.checked_add(Timespec::try_from(timeout).ok()?)
+    });
+    let clock = rustix::time::ClockId::Monotonic;
+    futex::waitv(
+        &waiters,
+        WaitvFlags::empty(),
+        deadline.as_ref(),
+        clock.into(),
+    )
+}
+
+/// The ring's descriptor, to be waited for.
+#[derive(Debug)]
+pub(crate) struct RingFd(pub(crate) std::os::fd::OwnedFd);
+
+impl AsFd for RingFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+// SAFETY: an owned descriptor in a field that never changes.
+unsafe impl StableFd for RingFd {}
+
+/// An instance of io_uring on which futexes are waited for.
+pub(crate) struct Ring {
+    ring: IoUring,
+}
+
+impl Ring {
+    /// Makes a ring, if this kernel has one that can wait for futexes and lets us use it.
+    pub(crate) fn new() -> Result<Self, Errno> {
+        let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::NOSYS);
+        let mut builder = IoUring::builder();
+        builder.dontfork().setup_cqsize(4096);
+        let ring = builder.build(64).map_err(errno)?;
+        let mut probe = io_uring::Probe::new();
+        ring.submitter().register_probe(&mut probe).map_err(errno)?;
+        let supported = [opcode::FutexWait::CODE, opcode::AsyncCancel::CODE]
+            .iter()
+            .all(|code| probe.is_supported(*code));
+        if !supported || !ring.params().is_feature_nodrop() {
+            return Err(Errno::OPNOTSUPP);
+        }
+        Ok(Self { ring })
+    }
+
+    /// Another descriptor of the same ring.
+    pub(crate) fn fd(&self) -> Result<RingFd, Errno> {
+        // SAFETY: the ring's descriptor is open for as long as the ring is borrowed.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) };
+        rustix::io::fcntl_dupfd_cloexec(fd, 0).map(RingFd)
+    }
+
+    /// Starts to wait for `word`, under the number `key`.
+    ///
+    /// The caller keeps the word mapped until the completion of that number was reaped.
+    pub(crate) fn wait(&mut self, word: &AtomicU32, expected: u32, key: u64) -> Result<(), Errno> {
+        let entry = opcode::FutexWait::new(word.as_ptr(), u64::from(expected), ANY, SIZE_U32)
+            .build()
+            .user_data(key);
+        self.push(&entry)
+    }
+
+    /// Asks for the wait of that number to end; its completion comes either way, and one of number `own`.
+    pub(crate) fn cancel(&mut self, key: u64, own: u64) -> Result<(), Errno> {
+        let entry = opcode::AsyncCancel::new(key).build().user_data(own);
+        self.push(&entry)
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> Result<(), Errno> {
+        // SAFETY: the words that the entry names stay mapped until its completion, by the callers'
+        // contract; it names nothing else.
+        if unsafe { self.ring.submission().push(entry) }.is_err() {
+            // What an earlier failure left behind.
+            self.submit()?;
+            // SAFETY: as above.
+            unsafe { self.ring.submission().push(entry) }.map_err(|_| Errno::BUSY)?;
+        }
+        self.submit()
+    }
+
+    /// Hands over what is queued, and has the kernel move what did not fit into the completion queue.
+    pub(crate) fn submit(&self) -> Result<(), Errno> {
+        loop {
+            match self.ring.submit() {
+                Ok(_) => return Ok(()),
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::INTR) => {}
+                    errno => return Err(errno.unwrap_or(Errno::IO)),
+                },
+            }
+        }
+    }
+
+    /// What has completed: numbers and results.
+    pub(crate) fn reap(&mut self, completed: &mut Vec<(u64, i32)>) {
+        loop {
+            let overflow = self.ring.submission().cq_overflow();
+            let before = completed.len();
+            completed.extend(
+                self.ring
+                    .completion()
+                    .map(|entry| (entry.user_data(), entry.result())),
+            );
+            if overflow {
+                // A failure leaves them where they are, for the next time.
+                let _later = self.submit();
+            } else if completed.len() == before {
+                return;
+            }
+        }
+    }
+}

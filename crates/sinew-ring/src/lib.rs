@@ -64,6 +64,7 @@ mod heap;
 mod loom;
 mod memory;
 mod producer;
+pub mod sync;
 
 #[cfg(loom)]
 #[cfg(test)]

@@ -94,6 +94,29 @@ impl Region {
         Ok(Self::new(map, len, true, "memfd"))
     }
 
+    /// Maps `len` bytes of a file that several processes write, which must have as many at least.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Protocol`](ErrorKind::Protocol) for a file that is shorter or no regular one; `EACCES`, `ENOMEM`.
+    pub fn from_file(
+        fd: std::os::fd::BorrowedFd<'_>,
+        len: usize,
+        name: &str,
+    ) -> Result<Self, Error> {
+        check_len(len)?;
+        let stat = rustix::fs::fstat(fd).map_err(|errno| system("fstat", errno))?;
+        let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+        if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() || size < len {
+            return Err(Error::new(ErrorKind::Protocol, "fstat")
+                .with_address(name)
+                .with_reason(format!("it has {size} bytes, and must have {len}")));
+        }
+        let map = Map::new(fd, len, Access::ReadWrite)
+            .map_err(|errno| system("mmap", errno).with_detail(format!("{len} bytes")))?;
+        Ok(Self::new(map, len, true, name))
+    }
+
     fn new(map: Map, len: usize, writable: bool, name: impl Into<String>) -> Self {
         Self {
             inner: Arc::new(Inner {

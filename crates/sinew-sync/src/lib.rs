@@ -3,7 +3,11 @@
 
 mod driver;
 mod futex;
+mod semaphore;
 mod sys;
 
 pub use driver::{Backend, Driver, DriverStats, Wait, Word};
 pub use futex::{blocking_wait, wake};
+pub use semaphore::{
+    Acquired, Permit, Semaphore, SemaphoreOptions, SemaphoreSink, SemaphoreStream,
+};

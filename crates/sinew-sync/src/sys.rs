@@ -9,6 +9,8 @@ use io_uring::{IoUring, opcode, squeue};
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Timespec, WaitFlags, WaitPtr, WaitvFlags};
 use sinew_core::StableFd;
+use sinew_memory::Shared;
+use sinew_ring::sync::{EventState, MutexState, SemaphoreState};
 
 /// A word of 32 bits, shared between processes: the flags of futex2(2).
 const SIZE_U32: u32 = 2;
@@ -53,12 +55,7 @@ pub(crate) fn wait_any(
         now.checked_add(Timespec::try_from(timeout).ok()?)
     });
     let clock = rustix::time::ClockId::Monotonic;
-    futex::waitv(
-        &waiters,
-        WaitvFlags::empty(),
-        deadline.as_ref(),
-        clock.into(),
-    )
+    futex::waitv(&waiters, WaitvFlags::empty(), deadline.as_ref(), clock)
 }
 
 /// The ring's descriptor, to be waited for.
@@ -164,3 +161,26 @@ impl Ring {
         }
     }
 }
+
+/// The words of a primitive, where a region holds them.
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct Words<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for Words<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+macro_rules! shared {
+    ($($words:ty),+ $(,)?) => {
+        // SAFETY: atomics and nothing else, of which any bits are a state.
+        $(unsafe impl Shared for Words<$words> {})+
+    };
+}
+
+shared!(SemaphoreState, MutexState, EventState);

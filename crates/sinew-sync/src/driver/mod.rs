@@ -97,7 +97,7 @@ pub struct Driver {
 
 #[derive(Debug)]
 enum Inner {
-    Uring(Uring),
+    Uring(Box<Uring>),
     Pool(Pool),
 }
 

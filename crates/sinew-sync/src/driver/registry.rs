@@ -43,7 +43,7 @@ fn start(handle: &Handle, backend: Backend) -> Result<Driver, Error> {
         match Uring::new() {
             Ok((uring, fd)) => {
                 let driver = Driver {
-                    inner: Arc::new(Inner::Uring(uring)),
+                    inner: Arc::new(Inner::Uring(Box::new(uring))),
                 };
                 let keeper = Keeper(driver.clone());
                 handle.spawn(async move {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use sinew_integration_tests::skip;
 use sinew_memory::Region;
 use sinew_sync::{Backend, Driver, Word, wake};
 
@@ -37,7 +38,7 @@ fn each<F: Future<Output = ()>>(test: impl Fn(Driver) -> F) {
                             .await
                             .expect("no hang");
                     }
-                    Err(error) => eprintln!("skipped: {backend:?}: {error}"),
+                    Err(error) => skip("sync_driver", &format!("{backend:?}: {error}")),
                 }
             });
         }

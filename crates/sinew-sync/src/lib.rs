@@ -3,11 +3,16 @@
 
 mod driver;
 mod futex;
+mod lock;
 mod semaphore;
 mod sys;
 
 pub use driver::{Backend, Driver, DriverStats, Wait, Word};
 pub use futex::{blocking_wait, wake};
+pub use lock::{
+    Barrier, BarrierWaitResult, Condvar, Event, Guard, LockError, LockResult, Mutex, OwnerDied,
+    ReadGuard, ReadResult, RwLock,
+};
 pub use semaphore::{
     Acquired, Permit, Semaphore, SemaphoreOptions, SemaphoreSink, SemaphoreStream,
 };

@@ -184,3 +184,12 @@ macro_rules! shared {
 }
 
 shared!(SemaphoreState, MutexState, EventState);
+
+/// Has `in_child` called in every child that this process forks.
+pub(crate) fn at_fork(in_child: extern "C" fn()) -> Result<(), Errno> {
+    // SAFETY: the function is of this program, never unloaded, and the callers' stores an atomic alone.
+    match unsafe { libc::pthread_atfork(None, None, Some(in_child)) } {
+        0 => Ok(()),
+        errno => Err(Errno::from_raw_os_error(errno)),
+    }
+}

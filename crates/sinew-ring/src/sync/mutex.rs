@@ -84,6 +84,14 @@ impl MutexState {
         // An exchange is a full barrier on its own.
         self.owner.swap(0, Ordering::SeqCst);
         full_barrier();
+        self.pass()
+    }
+
+    /// Changes the turn if there are waiters, after something else that they wait for was changed with a
+    /// sequentially consistent exchange. True if they must be woken.
+    #[must_use = "true means that the waiters must be woken"]
+    #[inline]
+    pub fn pass(&self) -> bool {
         if self.waiters.load(Ordering::SeqCst) == 0 {
             return false;
         }

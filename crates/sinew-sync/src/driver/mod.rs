@@ -19,6 +19,7 @@ use sinew_memory::View;
 use self::pool::Pool;
 use self::slot::{Outcome, Slot};
 use self::uring::Uring;
+use crate::lock::Sentinel;
 use crate::sys;
 
 /// A word that processes wait for and wake each other with: 32 bits in a region, aligned to four.
@@ -93,6 +94,7 @@ pub struct DriverStats {
 #[derive(Debug, Clone)]
 pub struct Driver {
     inner: Arc<Inner>,
+    sentinel: Arc<Sentinel>,
 }
 
 #[derive(Debug)]
@@ -168,6 +170,10 @@ impl Driver {
             expected,
             slot: None,
         }
+    }
+
+    pub(crate) fn sentinel(&self) -> &Arc<Sentinel> {
+        &self.sentinel
     }
 
     fn shut_down(&self) {

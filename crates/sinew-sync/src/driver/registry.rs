@@ -9,8 +9,11 @@ use tokio::runtime::{Handle, Id};
 use super::pool::Pool;
 use super::uring::Uring;
 use super::{Backend, Driver, Inner, unsupported};
+use crate::lock::Sentinel;
 
-static DRIVERS: Mutex<Option<HashMap<Id, Weak<Inner>>>> = Mutex::new(None);
+type Known = (Weak<Inner>, Weak<Sentinel>);
+
+static DRIVERS: Mutex<Option<HashMap<Id, Known>>> = Mutex::new(None);
 
 pub(super) fn find(backend: Backend) -> Result<Driver, Error> {
     let handle = Handle::try_current().map_err(|_| {
@@ -20,8 +23,13 @@ pub(super) fn find(backend: Backend) -> Result<Driver, Error> {
     })?;
     let mut drivers = DRIVERS.lock().unwrap_or_else(PoisonError::into_inner);
     let drivers = drivers.get_or_insert_default();
-    if let Some(inner) = drivers.get(&handle.id()).and_then(Weak::upgrade) {
-        let driver = Driver { inner };
+    let known = drivers.get(&handle.id());
+    if let Some(driver) = known.and_then(|(inner, sentinel)| {
+        Some(Driver {
+            inner: inner.upgrade()?,
+            sentinel: sentinel.upgrade()?,
+        })
+    }) {
         if backend != Backend::Auto && backend != driver.backend() {
             return Err(Error::new(ErrorKind::InvalidInput, "futex_wait")
                 .with_reason(format!(
@@ -32,9 +40,13 @@ pub(super) fn find(backend: Backend) -> Result<Driver, Error> {
         }
         return Ok(driver);
     }
-    drivers.retain(|_, inner| inner.strong_count() > 0);
+    drivers.retain(|_, (inner, _)| inner.strong_count() > 0);
     let driver = start(&handle, backend)?;
-    drivers.insert(handle.id(), Arc::downgrade(&driver.inner));
+    let known = (
+        Arc::downgrade(&driver.inner),
+        Arc::downgrade(&driver.sentinel),
+    );
+    drivers.insert(handle.id(), known);
     Ok(driver)
 }
 
@@ -44,6 +56,7 @@ fn start(handle: &Handle, backend: Backend) -> Result<Driver, Error> {
             Ok((uring, fd)) => {
                 let driver = Driver {
                     inner: Arc::new(Inner::Uring(Box::new(uring))),
+                    sentinel: Arc::default(),
                 };
                 let keeper = Keeper(driver.clone());
                 handle.spawn(async move {
@@ -60,6 +73,7 @@ fn start(handle: &Handle, backend: Backend) -> Result<Driver, Error> {
     }
     let driver = Driver {
         inner: Arc::new(Inner::Pool(Pool::new().map_err(unsupported)?)),
+        sentinel: Arc::default(),
     };
     let keeper = Keeper(driver.clone());
     handle.spawn(async move {

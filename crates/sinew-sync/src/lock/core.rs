@@ -1,0 +1,325 @@
+//! What mutex and rwlock have in common: one owner, who may die.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use bytemuck::Pod;
+use sinew_core::Error;
+use sinew_memory::{Region, View};
+use sinew_ring::sync::MutexState;
+
+use super::error::{LockError, LockResult, poisoned, timed_out};
+use super::guard::{Guard, OwnerDied};
+use super::readers::Readers;
+use super::sentinel::{INTERVAL, Post};
+use super::{header, owner};
+use crate::driver::{Driver, Word};
+use crate::sys::{self, Words};
+
+const STATE: usize = header::SIZE;
+const CLEAN: usize = STATE + size_of::<MutexState>();
+/// Where what follows begins: a cache line.
+pub(super) const DATA: usize = 64;
+const _: () = assert!(CLEAN + 4 <= DATA);
+
+/// Whether the data are as an owner left them that freed the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clean {
+    Yes,
+    /// An owner has died, and nobody has looked at the data since.
+    OwnerDied,
+    /// They were given up.
+    Poisoned,
+}
+
+/// The words of a lock in a region.
+#[derive(Debug, Clone)]
+pub(super) struct Core {
+    state: View<Words<MutexState>>,
+    turn: Word,
+    clean: View<AtomicU32>,
+    /// Of a rwlock, whom a writer has to wait for as well.
+    readers: Option<Readers>,
+    /// Where the data are.
+    data: usize,
+}
+
+/// Taken, and what was found.
+#[derive(Debug)]
+pub(super) struct Taken(Clean);
+
+impl Core {
+    pub(super) fn attach(
+        region: &Region,
+        offset: usize,
+        readers: Option<Readers>,
+        data: usize,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            state: region.view(offset + STATE)?,
+            turn: region.view(offset + STATE + MutexState::TURN_OFFSET)?,
+            clean: region.view(offset + CLEAN)?,
+            readers,
+            data,
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.state.region().name()
+    }
+
+    pub(super) fn state(&self) -> &MutexState {
+        &self.state
+    }
+
+    pub(super) fn turn(&self) -> &Word {
+        &self.turn
+    }
+
+    pub(super) fn load<T: Pod>(&self) -> Result<T, Error> {
+        self.state.region().load(self.data)
+    }
+
+    pub(super) fn store<T: Pod>(&self, value: &T) -> Result<(), Error> {
+        self.state.region().store(self.data, value)
+    }
+
+    pub(super) fn set_clean(&self, clean: Clean) {
+        let word = match clean {
+            Clean::Yes => 0,
+            Clean::OwnerDied => 1,
+            Clean::Poisoned => 2,
+        };
+        self.clean.store(word, Ordering::Release);
+    }
+
+    #[inline]
+    fn clean(&self) -> Clean {
+        match self.clean.load(Ordering::Acquire) {
+            0 => Clean::Yes,
+            1 => Clean::OwnerDied,
+            _ => Clean::Poisoned,
+        }
+    }
+
+    #[inline]
+    pub(super) fn unlock(&self) {
+        if self.state.unlock() {
+            self.wake();
+        }
+    }
+
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.clean() == Clean::Poisoned
+    }
+
+    pub(super) fn is_unclean(&self) -> bool {
+        self.clean() != Clean::Yes
+    }
+
+    /// After a reader has left.
+    pub(super) fn wake_if_waiting(&self) {
+        if self.state.pass() {
+            self.wake();
+        }
+    }
+
+    /// A mutex has one heir, a rwlock any number of readers.
+    pub(super) fn wake(&self) {
+        let count = match self.readers {
+            None => 1,
+            Some(_) => u32::MAX,
+        };
+        sys::wake(&self.turn, count);
+    }
+
+    /// Takes the lock if it is free, or if its owner is dead, which is looked at if so asked.
+    fn try_take(&self, me: u64, look: bool) -> Option<Taken> {
+        match self.state.try_lock(me) {
+            Ok(()) => return Some(Taken(self.clean())),
+            Err(holder) if !look || !owner::is_dead(holder) => return None,
+            Err(holder) => self.state.take_from(holder, me).ok()?,
+        }
+        // Whatever happens to this process now, the next will know.
+        if self.clean() == Clean::Yes {
+            self.set_clean(Clean::OwnerDied);
+        }
+        Some(Taken(self.clean()))
+    }
+
+    /// Whether a waiter has something to do that nobody will wake it for: its owner is dead, or the lock is
+    /// free because a process died that had been woken for it.
+    pub(super) fn is_suspicious(&self) -> bool {
+        let holder = self.state.owner();
+        holder == 0 || owner::is_dead(holder)
+    }
+
+    pub(super) fn finish<T: Pod>(&self, Taken(clean): Taken) -> LockResult<T> {
+        if clean == Clean::Poisoned {
+            self.unlock();
+            return Err(LockError::Poisoned(poisoned(self.name())));
+        }
+        let guard = Guard::new(self.clone())?;
+        match clean {
+            Clean::Yes => Ok(guard),
+            _ => Err(LockError::OwnerDied(OwnerDied::new(guard))),
+        }
+    }
+
+    pub(super) async fn take(&self) -> Result<Taken, Error> {
+        let me = owner::me()?;
+        let taken = match self.try_take(me, false) {
+            Some(taken) => {
+                tokio::task::coop::consume_budget().await;
+                taken
+            }
+            None => self.take_slowly(me).await?,
+        };
+        // From here on it is held: dropped while waiting for readers, it is freed.
+        let held = Held(self);
+        if let Some(readers) = &self.readers {
+            readers.wait_until_gone(self).await?;
+        }
+        held.keep();
+        Ok(taken)
+    }
+
+    async fn take_slowly(&self, me: u64) -> Result<Taken, Error> {
+        let driver = Driver::current()?;
+        let _waiter = Waiter::new(&self.state);
+        let post: Post = driver.sentinel().post({
+            let core = self.clone();
+            move || core.is_suspicious()
+        });
+        let mut look = false;
+        loop {
+            let turn = self.state.turn();
+            if let Some(taken) = self.try_take(me, look) {
+                return Ok(taken);
+            }
+            tokio::select! {
+                biased;
+                woken = driver.wait(&self.turn, turn) => {
+                    woken?;
+                    look = false;
+                }
+                () = post.alarm() => look = true,
+            }
+        }
+    }
+
+    pub(super) fn try_take_now(&self) -> Result<Option<Taken>, Error> {
+        let me = owner::me()?;
+        let Some(taken) = self.try_take(me, true) else {
+            return Ok(None);
+        };
+        let held = Held(self);
+        if let Some(readers) = &self.readers
+            && !readers.are_gone()
+        {
+            return Ok(None);
+        }
+        held.keep();
+        Ok(Some(taken))
+    }
+
+    pub(super) fn blocking_take(&self, timeout: Option<Duration>) -> Result<Taken, Error> {
+        let me = owner::me()?;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let taken = match self.try_take(me, false) {
+            Some(taken) => taken,
+            None => {
+                let _waiter = Waiter::new(&self.state);
+                self.block(deadline, timeout, |look| self.try_take(me, look))?
+            }
+        };
+        let held = Held(self);
+        if let Some(readers) = &self.readers {
+            let _waiter = Waiter::new(&self.state);
+            self.block(deadline, timeout, |_| readers.are_gone().then_some(()))?;
+        }
+        held.keep();
+        Ok(taken)
+    }
+
+    /// Blocks the thread until `done` says something. It is asked to look at owners after each interval.
+    pub(super) fn block<R>(
+        &self,
+        deadline: Option<Instant>,
+        timeout: Option<Duration>,
+        mut done: impl FnMut(bool) -> Option<R>,
+    ) -> Result<R, Error> {
+        let mut look = false;
+        loop {
+            let turn = self.state.turn();
+            if let Some(done) = done(look) {
+                return Ok(done);
+            }
+            let mut span = INTERVAL;
+            if let (Some(deadline), Some(timeout)) = (deadline, timeout) {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(timed_out(self.name(), timeout));
+                }
+                span = span.min(left);
+            }
+            look = sys::wait(&self.turn, turn, Some(span)) == Err(rustix::io::Errno::TIMEDOUT);
+        }
+    }
+
+    pub(super) async fn within<R>(
+        &self,
+        timeout: Duration,
+        work: impl Future<Output = R>,
+    ) -> Result<R, Error> {
+        match tokio::time::timeout(timeout, work).await {
+            Ok(done) => Ok(done),
+            Err(_) => Err(timed_out(self.name(), timeout)),
+        }
+    }
+
+    /// Takes the lock, whatever became of earlier owners, and writes the data anew.
+    pub(super) async fn reset<T: Pod>(&self, value: &T) -> Result<(), Error> {
+        let Taken(_) = self.take().await?;
+        let stored = self.store(value);
+        if stored.is_ok() {
+            self.set_clean(Clean::Yes);
+        }
+        self.unlock();
+        stored
+    }
+}
+
+/// A declared waiter, which takes its declaration back.
+pub(super) struct Waiter<'a> {
+    state: &'a MutexState,
+}
+
+impl<'a> Waiter<'a> {
+    pub(super) fn new(state: &'a MutexState) -> Self {
+        state.enter();
+        Self { state }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.state.leave();
+    }
+}
+
+/// Frees a lock that was taken, unless it is kept.
+struct Held<'a>(&'a Core);
+
+impl Held<'_> {
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
+}

@@ -1,0 +1,134 @@
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use bytemuck::Pod;
+use sinew_core::Error;
+
+use super::core::{Clean, Core};
+
+/// A lock that is held for writing, with the data; freed on drop.
+///
+/// It has a copy of the data. What was changed is written back when the lock is freed, so that an owner that
+/// dies while it computes leaves the data as they were.
+///
+/// It may be sent to another task or thread, and held across `.await`.
+#[must_use = "dropped, it frees the lock at once"]
+pub struct Guard<T: Pod> {
+    core: Core,
+    value: T,
+    is_changed: bool,
+}
+
+impl<T: Pod> Guard<T> {
+    /// Of a lock that was taken.
+    pub(super) fn new(core: Core) -> Result<Self, Error> {
+        let value = match core.load() {
+            Ok(value) => value,
+            Err(error) => {
+                core.unlock();
+                return Err(error);
+            }
+        };
+        Ok(Self {
+            core,
+            value,
+            is_changed: false,
+        })
+    }
+
+    /// Writes what was changed back now.
+    ///
+    /// # Errors
+    ///
+    /// None that could be met where locking was.
+    pub fn write_back(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.is_changed) {
+            self.core.store(&self.value)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl<T: Pod> Deref for Guard<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Pod> DerefMut for Guard<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        self.is_changed = true;
+        &mut self.value
+    }
+}
+
+impl<T: Pod> Drop for Guard<T> {
+    fn drop(&mut self) {
+        // The range was checked when the lock was attached.
+        let _cannot_fail = self.write_back();
+        self.core.unlock();
+    }
+}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for Guard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guard").field(&self.value).finish()
+    }
+}
+
+/// A lock whose owner has died, with the data as it left them.
+///
+/// Dropped as it is, it frees the lock, and the next who locks is told the same.
+#[must_use = "dropped, it leaves the matter to the next who locks"]
+pub struct OwnerDied<T: Pod> {
+    guard: Guard<T>,
+}
+
+impl<T: Pod> OwnerDied<T> {
+    pub(super) fn new(guard: Guard<T>) -> Self {
+        Self { guard }
+    }
+
+    /// The data are fine, or have been made so: the lock is an ordinary one again.
+    pub fn recover(self) -> Guard<T> {
+        self.guard.core.set_clean(Clean::Yes);
+        self.guard
+    }
+
+    /// The data are not to be saved: everybody who locks is told so, until somebody resets them.
+    pub fn poison(self) {
+        self.guard.core.set_clean(Clean::Poisoned);
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.guard.core.name()
+    }
+}
+
+impl<T: Pod> Deref for OwnerDied<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T: Pod> DerefMut for OwnerDied<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for OwnerDied<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwnerDied").field(&self.guard.value).finish()
+    }
+}

@@ -1,0 +1,87 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sinew_core::Error;
+use sinew_memory::{Region, View};
+
+use super::core::{Core, Waiter};
+use super::owner;
+use crate::driver::Driver;
+
+/// Who reads: a slot for each, with the name of its process, so that a reader's death is noticed.
+#[derive(Debug, Clone)]
+pub(super) struct Readers {
+    slots: View<[AtomicU64; Readers::MOST]>,
+}
+
+impl Readers {
+    /// Readers at a time; more wait.
+    pub(super) const MOST: usize = 56;
+    /// Bytes.
+    pub(super) const SIZE: usize = Self::MOST * size_of::<u64>();
+
+    pub(super) fn attach(region: &Region, offset: usize) -> Result<Self, Error> {
+        Ok(Self {
+            slots: region.view(offset)?,
+        })
+    }
+
+    /// Takes a slot; `None` if all are taken by the living.
+    pub(super) fn enter(&self, me: u64) -> Option<usize> {
+        let take = |slot: &AtomicU64, from: u64| {
+            slot.compare_exchange(from, me, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+        };
+        if let Some(index) = self.slots.iter().position(|slot| take(slot, 0)) {
+            return Some(index);
+        }
+        self.slots.iter().position(|slot| {
+            let reader = slot.load(Ordering::SeqCst);
+            owner::is_dead(reader) && take(slot, reader)
+        })
+    }
+
+    pub(super) fn leave(&self, index: usize) {
+        if let Some(slot) = self.slots.get(index) {
+            slot.swap(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether nobody reads. The slots of the dead are freed: who only reads leaves nothing half done.
+    pub(super) fn are_gone(&self) -> bool {
+        self.slots.iter().all(|slot| {
+            let reader = slot.load(Ordering::SeqCst);
+            reader == 0
+                || (owner::is_dead(reader)
+                    && slot
+                        .compare_exchange(reader, 0, Ordering::SeqCst, Ordering::SeqCst)
+                        .is_ok())
+        })
+    }
+
+    pub(super) async fn wait_until_gone(&self, core: &Core) -> Result<(), Error> {
+        if self
+            .slots
+            .iter()
+            .all(|slot| slot.load(Ordering::SeqCst) == 0)
+        {
+            return Ok(());
+        }
+        let driver = Driver::current()?;
+        let _waiter = Waiter::new(core.state());
+        let post = driver.sentinel().post({
+            let readers = self.clone();
+            move || readers.are_gone()
+        });
+        loop {
+            let turn = core.state().turn();
+            if self.are_gone() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                woken = driver.wait(core.turn(), turn) => woken?,
+                () = post.alarm() => {}
+            }
+        }
+    }
+}

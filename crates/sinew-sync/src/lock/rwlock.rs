@@ -1,0 +1,346 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+use bytemuck::Pod;
+use sinew_core::Error;
+use sinew_memory::Region;
+
+use super::core::{Core, DATA, Waiter};
+use super::error::{LockError, LockResult, poisoned};
+use super::header::{self, Kind};
+use super::owner;
+use super::readers::Readers;
+use crate::driver::Driver;
+
+/// A lock that one process may write under, or up to 56 read, awaited from Tokio.
+///
+/// Of the death of a writer the same is true as of a [`Mutex`](crate::Mutex)'s owner: whoever comes next, also to read,
+/// gets [`LockError::OwnerDied`], and with it the lock for writing. The death of a reader changes nothing: its place
+/// is free within 100 ms.
+///
+/// # Fairness
+///
+/// Writers come first: while one waits for readers to go, no more readers come in. Among writers there is no
+/// order.
+///
+/// # Examples
+///
+/// ```
+/// use sinew_memory::Region;
+/// use sinew_sync::RwLock;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), sinew_core::Error> {
+/// let region = Region::anonymous(4096)?;
+/// let settings = RwLock::create(&region, 0, [1_u32, 2])?;
+/// {
+///     let (one, other) = (settings.read().await?, settings.read().await?);
+///     assert_eq!(*one, *other);
+/// }
+/// settings.write().await?[0] = 7;
+/// assert_eq!(settings.read().await?[0], 7);
+/// # Ok(())
+/// # }
+/// ```
+pub struct RwLock<T> {
+    core: Core,
+    readers: Readers,
+    of: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Pod> RwLock<T> {
+    /// Bytes that one takes in a region.
+    pub const SIZE: usize = (DATA + Readers::SIZE + size_of::<T>()).next_multiple_of(8);
+    /// Of what its offset must be a multiple, bytes.
+    pub const ALIGN: usize = 8;
+    /// Readers at a time, of all processes; more wait.
+    pub const MAX_READERS: usize = Readers::MOST;
+
+    const VALUE: usize = DATA + Readers::SIZE;
+
+    /// Makes one in a region, free, with this value. Whatever was there before is gone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mutex::create`](crate::Mutex::create).
+    pub fn create(region: &Region, offset: usize, value: T) -> Result<Self, Error> {
+        header::create(
+            region,
+            offset,
+            Self::SIZE,
+            Kind::RwLock,
+            size_of::<T>(),
+            || region.store(offset + Self::VALUE, &value),
+        )?;
+        Self::attach(region, offset)
+    }
+
+    /// Attaches to the one that is in a region.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mutex::attach`](crate::Mutex::attach).
+    pub fn attach(region: &Region, offset: usize) -> Result<Self, Error> {
+        header::check(region, offset, Self::SIZE, Kind::RwLock, size_of::<T>())?;
+        let readers = Readers::attach(region, offset + DATA)?;
+        Ok(Self {
+            core: Core::attach(region, offset, Some(readers.clone()), offset + Self::VALUE)?,
+            readers,
+            of: PhantomData,
+        })
+    }
+
+    /// Locks it for writing, waiting until nobody writes or reads.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mutex::lock`](crate::Mutex::lock).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`Mutex::lock`](crate::Mutex::lock).
+    pub async fn write(&self) -> LockResult<T> {
+        let taken = self.core.take().await?;
+        self.core.finish(taken)
+    }
+
+    /// As [`write`](Self::write), for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mutex::lock_timeout`](crate::Mutex::lock_timeout).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`write`](Self::write).
+    pub async fn write_timeout(&self, timeout: Duration) -> LockResult<T> {
+        self.core.within(timeout, self.write()).await?
+    }
+
+    /// Locks it for writing if nobody writes or reads.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mutex::try_lock`](crate::Mutex::try_lock).
+    pub fn try_write(&self) -> Result<Option<super::Guard<T>>, LockError<T>> {
+        match self.core.try_take_now()? {
+            Some(taken) => self.core.finish(taken).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`write`](Self::write), for a thread that is not part of a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mutex::blocking_lock`](crate::Mutex::blocking_lock).
+    pub fn blocking_write(&self, timeout: Option<Duration>) -> LockResult<T> {
+        let taken = self.core.blocking_take(timeout)?;
+        self.core.finish(taken)
+    }
+
+    /// Locks it for reading, waiting until nobody writes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mutex::lock`](crate::Mutex::lock).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`Mutex::lock`](crate::Mutex::lock).
+    pub async fn read(&self) -> ReadResult<T> {
+        let me = owner::me()?;
+        if let Some(guard) = self.try_enter(me)? {
+            tokio::task::coop::consume_budget().await;
+            return Ok(guard);
+        }
+        let driver = Driver::current()?;
+        let _waiter = Waiter::new(self.core.state());
+        let post = driver.sentinel().post({
+            let core = self.core.clone();
+            move || core.is_suspicious()
+        });
+        let mut look = false;
+        loop {
+            let turn = self.core.state().turn();
+            if let Some(guard) = self.try_read_once(me, look)? {
+                return Ok(guard);
+            }
+            tokio::select! {
+                biased;
+                woken = driver.wait(self.core.turn(), turn) => {
+                    woken?;
+                    look = false;
+                }
+                () = post.alarm() => look = true,
+            }
+        }
+    }
+
+    /// As [`read`](Self::read), for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`TimedOut`](sinew_core::ErrorKind::TimedOut) when the time is up, otherwise as for
+    /// [`read`](Self::read).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`read`](Self::read).
+    pub async fn read_timeout(&self, timeout: Duration) -> ReadResult<T> {
+        self.core.within(timeout, self.read()).await?
+    }
+
+    /// Locks it for reading if nobody writes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mutex::try_lock`](crate::Mutex::try_lock).
+    pub fn try_read(&self) -> Result<Option<ReadGuard<T>>, LockError<T>> {
+        self.try_read_once(owner::me()?, true)
+    }
+
+    /// As [`read`](Self::read), for a thread that is not part of a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mutex::blocking_lock`](crate::Mutex::blocking_lock).
+    pub fn blocking_read(&self, timeout: Option<Duration>) -> ReadResult<T> {
+        let me = owner::me()?;
+        if let Some(guard) = self.try_enter(me)? {
+            return Ok(guard);
+        }
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let _waiter = Waiter::new(self.core.state());
+        self.core.block(deadline, timeout, |look| {
+            self.try_read_once(me, look).transpose()
+        })?
+    }
+
+    /// As [`Mutex::reset`](crate::Mutex::reset).
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mutex::reset`](crate::Mutex::reset).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`Mutex::reset`](crate::Mutex::reset).
+    pub async fn reset(&self, value: T) -> Result<(), Error> {
+        self.core.reset(&value).await
+    }
+
+    fn try_read_once(&self, me: u64, look: bool) -> Result<Option<ReadGuard<T>>, LockError<T>> {
+        if let Some(guard) = self.try_enter(me)? {
+            return Ok(Some(guard));
+        }
+        if !look || !owner::is_dead(self.core.state().owner()) {
+            return Ok(None);
+        }
+        // The heir of a writer has to write: so that is what it gets.
+        match self.core.try_take_now()? {
+            Some(taken) => match self.core.finish(taken) {
+                Ok(written) => {
+                    drop(written);
+                    self.try_enter(me)
+                }
+                Err(error) => Err(error),
+            },
+            None => Ok(None),
+        }
+    }
+
+    /// Comes in if nobody writes: declares itself, then looks, as a writer does in the other order.
+    fn try_enter(&self, me: u64) -> Result<Option<ReadGuard<T>>, LockError<T>> {
+        if self.core.state().owner() != 0 {
+            return Ok(None);
+        }
+        let Some(index) = self.readers.enter(me) else {
+            return Ok(None);
+        };
+        let place = Place {
+            core: self.core.clone(),
+            readers: self.readers.clone(),
+            index,
+        };
+        if self.core.state().owner() != 0 {
+            return Ok(None);
+        }
+        if self.core.is_poisoned() {
+            return Err(LockError::Poisoned(poisoned(self.core.name())));
+        }
+        if self.core.is_unclean() {
+            drop(place);
+            return match self.core.try_take_now()? {
+                Some(taken) => match self.core.finish(taken) {
+                    Ok(_recovered_meanwhile) => Ok(None),
+                    Err(error) => Err(error),
+                },
+                None => Ok(None),
+            };
+        }
+        Ok(Some(ReadGuard {
+            value: self.core.load()?,
+            _place: place,
+        }))
+    }
+}
+
+impl<T> Clone for RwLock<T> {
+    fn clone(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+            readers: self.readers.clone(),
+            of: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RwLock")
+            .field("region", &self.core.name())
+            .field("is_written", &(self.core.state().owner() != 0))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What locking for reading gives.
+pub type ReadResult<T> = Result<ReadGuard<T>, LockError<T>>;
+
+/// A reader's place, given back on drop.
+struct Place {
+    core: Core,
+    readers: Readers,
+    index: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.readers.leave(self.index);
+        self.core.wake_if_waiting();
+    }
+}
+
+/// A lock that is held for reading, with a copy of the data; freed on drop.
+#[must_use = "dropped, it frees the lock at once"]
+pub struct ReadGuard<T: Pod> {
+    value: T,
+    _place: Place,
+}
+
+impl<T: Pod> Deref for ReadGuard<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Pod + fmt::Debug> fmt::Debug for ReadGuard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReadGuard").field(&self.value).finish()
+    }
+}

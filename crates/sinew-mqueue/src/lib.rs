@@ -20,4 +20,5 @@ mod payload;
 mod sys;
 mod sysctl;
 
+pub mod posix;
 pub mod sysv;

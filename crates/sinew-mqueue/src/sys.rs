@@ -20,6 +20,13 @@ use sinew_core::StableFd;
 #[derive(Debug)]
 pub(crate) struct Descriptor(pub(crate) PosixMq);
 
+impl Descriptor {
+    /// Another descriptor of the same open file.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+}
+
 impl AsFd for Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: on Linux a queue's descriptor is a file descriptor, and `self` keeps it open.
@@ -44,6 +51,12 @@ fn check(result: c_int) -> io::Result<c_int> {
 #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
 pub(crate) fn tag(kind: i64) -> io::Result<c_long> {
     c_long::try_from(kind).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// The other way.
+#[allow(clippy::useless_conversion)]
+pub(crate) fn kind_of(tag: c_long) -> i64 {
+    tag.into()
 }
 
 /// msgget(2).
@@ -90,7 +103,7 @@ pub(crate) fn watch(id: i32, kind: c_long, flags: c_int) -> io::Result<i64> {
     let len = unsafe { libc::msgrcv(id, ptr::from_mut(&mut tag).cast(), 0, kind, flags) };
     match len {
         -1 => Err(io::Error::last_os_error()),
-        _ => Ok(i64::from(tag)),
+        _ => Ok(kind_of(tag)),
     }
 }
 

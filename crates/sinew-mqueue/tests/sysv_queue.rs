@@ -58,7 +58,7 @@ async fn messages_come_in_order_with_their_types() {
 #[tokio::test]
 async fn selections() {
     let queue = private();
-    let mut sender = queue.sender();
+    let mut sender = queue.clone_sender();
     let all = [("a", 5), ("b", 2), ("c", 7), ("d", 2), ("e", 1)];
     for (select, expected) in [
         (Select::Any, vec!["a", "b", "c", "d", "e"]),
@@ -72,18 +72,18 @@ async fn selections() {
             sender.send(message).await.unwrap();
             assert_eq!(select.takes(kind), expected.contains(&text), "{select}");
         }
-        let mut receiver = queue.receiver(select).unwrap();
+        let mut receiver = queue.select(select).unwrap();
         assert_eq!(drain(&mut receiver), expected, "{select}");
-        drain(&mut queue.receiver(Select::Any).unwrap());
+        drain(&mut queue.select(Select::Any).unwrap());
     }
 }
 
 #[tokio::test]
 async fn a_waiting_receiver_gets_only_what_it_selects() {
     let queue = private();
-    let mut sender = queue.sender();
+    let mut sender = queue.clone_sender();
     for select in [Select::Equal(3), Select::UpTo(3), Select::Except(8)] {
-        let mut receiver = queue.receiver(select).unwrap();
+        let mut receiver = queue.select(select).unwrap();
         let mut received = pin!(receiver.recv());
         // Long enough for the helper to be in the kernel.
         sleeps(&mut received).await;
@@ -95,15 +95,15 @@ async fn a_waiting_receiver_gets_only_what_it_selects() {
         let message = bounded(received).await.unwrap().unwrap();
         assert_eq!(message.payload(), "ours");
         assert_eq!(queue.attributes().unwrap().messages, 1);
-        drain(&mut queue.receiver(Select::Any).unwrap());
+        drain(&mut queue.select(Select::Any).unwrap());
     }
 }
 
 #[tokio::test]
 async fn messages_without_payload() {
     let queue = private();
-    let mut sender = queue.sender();
-    let mut receiver = queue.receiver(Select::Any).unwrap();
+    let mut sender = queue.clone_sender();
+    let mut receiver = queue.select(Select::Any).unwrap();
     for number in 1..=100 {
         let waits = tokio::spawn(async move {
             let message = receiver.recv().await.unwrap().unwrap();
@@ -123,8 +123,8 @@ async fn messages_without_payload() {
 #[tokio::test]
 async fn a_message_without_payload_whose_receiver_left_goes_to_another() {
     let queue = private();
-    let mut sender = queue.sender();
-    let mut first = queue.receiver(Select::Any).unwrap();
+    let mut sender = queue.clone_sender();
+    let mut first = queue.select(Select::Any).unwrap();
     {
         let mut received = pin!(first.recv());
         sleeps(&mut received).await;
@@ -135,7 +135,7 @@ async fn a_message_without_payload_whose_receiver_left_goes_to_another() {
         assert_eq!(queue.attributes().unwrap().messages, 0);
     }
     assert_eq!(queue.attributes().unwrap().messages, 1);
-    let mut second = queue.receiver(Select::Equal(9)).unwrap();
+    let mut second = queue.select(Select::Equal(9)).unwrap();
     let message = bounded(second.recv()).await.unwrap().unwrap();
     assert_eq!(message.kind(), Some(9));
 }
@@ -143,9 +143,9 @@ async fn a_message_without_payload_whose_receiver_left_goes_to_another() {
 #[tokio::test]
 async fn removal_ends_the_stream() {
     let queue = private();
-    let mut waiting = queue.receiver(Select::Any).unwrap();
-    let mut sender = queue.sender();
-    let mut later = queue.receiver(Select::Any).unwrap();
+    let mut waiting = queue.select(Select::Any).unwrap();
+    let mut sender = queue.clone_sender();
+    let mut later = queue.select(Select::Any).unwrap();
     let waits = tokio::spawn(async move {
         let end = waiting.next().await;
         assert!(end.is_none(), "{end:?}");
@@ -167,7 +167,7 @@ async fn removal_ends_the_stream() {
 async fn removal_ends_a_send_that_waits() {
     let mut queue = private();
     while queue.try_send(vec![0; 1000]).is_ok() {}
-    let mut sender = queue.sender();
+    let mut sender = queue.clone_sender();
     let waits = tokio::spawn(async move { sender.send(vec![0; 1000]).await });
     tokio::time::sleep(MOMENT).await;
     queue.remove().unwrap();
@@ -254,7 +254,7 @@ async fn bad_types_are_clear_errors() {
         let refused = queue.try_send(message).unwrap_err();
         assert_eq!(refused.into_inner().payload(), "x");
     }
-    let error = queue.receiver(Select::Equal(0)).unwrap_err();
+    let error = queue.select(Select::Equal(0)).unwrap_err();
     assert!(error.to_string().contains("positive"), "{error}");
     let error = Options::new().kind(0).open(Target::Private).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -288,7 +288,7 @@ async fn longest_messages() {
 #[tokio::test]
 async fn a_message_that_is_too_long_stays() {
     let queue = private();
-    let mut sender = queue.sender();
+    let mut sender = queue.clone_sender();
     let options = Options::new().max_message(10);
     let mut receiver = options.open_receiver(Target::Id(queue.id())).unwrap();
     sender.send(vec![1; 11]).await.unwrap();
@@ -384,7 +384,7 @@ async fn remove_on_drop_waits_for_the_last_half() {
 async fn cancelled_receives_lose_nothing() {
     const COUNT: u64 = 3000;
     let queue = private();
-    let mut sender = queue.sender();
+    let mut sender = queue.clone_sender();
     let sends = tokio::spawn(async move {
         for number in 1..=COUNT {
             // Some without payload, which only their type tells apart.
@@ -397,7 +397,7 @@ async fn cancelled_receives_lose_nothing() {
         }
     });
     let mut seen = HashSet::new();
-    let mut receiver = queue.receiver(Select::Any).unwrap();
+    let mut receiver = queue.select(Select::Any).unwrap();
     let mut cancelled = 0_u64;
     bounded(async {
         while (seen.len() as u64) < COUNT {
@@ -429,9 +429,9 @@ async fn cancelled_receives_lose_nothing() {
 #[test]
 fn several_runtimes_and_one_that_ends_in_the_middle() {
     let queue = private();
-    let mut sender = queue.sender();
+    let mut sender = queue.clone_sender();
     let waits = |select| {
-        let mut receiver = queue.receiver(select).unwrap();
+        let mut receiver = queue.select(select).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .build()

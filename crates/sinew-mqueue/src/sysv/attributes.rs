@@ -33,7 +33,10 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    #[allow(clippy::useless_conversion, reason = "not the same types on all machines")]
+    #[allow(
+        clippy::useless_conversion,
+        reason = "not the same types on all machines"
+    )]
     pub(super) fn of(status: &libc::msqid_ds) -> Self {
         let permissions = &status.msg_perm;
         Self {
@@ -60,6 +63,8 @@ fn process(pid: libc::pid_t) -> Option<u32> {
 
 /// Zero stands for never.
 fn time(seconds: libc::time_t) -> Option<SystemTime> {
-    let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds != 0)?;
+    let seconds = u64::try_from(seconds)
+        .ok()
+        .filter(|seconds| *seconds != 0)?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }

@@ -177,7 +177,10 @@ impl Demand {
     }
 
     fn register(&mut self, receiver: u64, waker: &Waker) {
-        let known = self.interests.iter_mut().find(|one| one.receiver == receiver);
+        let known = self
+            .interests
+            .iter_mut()
+            .find(|one| one.receiver == receiver);
         match known {
             Some(one) => match &mut one.waker {
                 Some(kept) => kept.clone_from(waker),

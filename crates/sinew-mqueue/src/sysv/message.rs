@@ -60,7 +60,15 @@ macro_rules! from_payload {
     };
 }
 
-from_payload!(Bytes, BytesMut, Vec<u8>, Box<[u8]>, String, &'static [u8], &'static str);
+from_payload!(
+    Bytes,
+    BytesMut,
+    Vec<u8>,
+    Box<[u8]>,
+    String,
+    &'static [u8],
+    &'static str
+);
 
 impl From<Message> for sinew_core::Message {
     fn from(message: Message) -> Self {

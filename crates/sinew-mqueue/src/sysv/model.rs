@@ -216,7 +216,11 @@ impl World {
             all.push(u8::try_from(number).unwrap());
         }
         all.sort_unstable();
-        assert_eq!(all, (0..self.sent).collect::<Vec<_>>(), "lost or duplicated");
+        assert_eq!(
+            all,
+            (0..self.sent).collect::<Vec<_>>(),
+            "lost or duplicated"
+        );
         if !self.put_back && self.receivers.len() == 1 {
             assert!(self.received.is_sorted(), "overtaken");
         }
@@ -226,7 +230,10 @@ impl World {
             Some(Some(_)) => true,
             None => self.demand.clone().begin(),
         };
-        let awake = self.receivers.iter().any(|at| matches!(at, At::Tries | At::Waits | At::Woken));
+        let awake = self
+            .receivers
+            .iter()
+            .any(|at| matches!(at, At::Tries | At::Waits | At::Woken));
         if !moves && !awake {
             let sleeps = self.receivers.contains(&At::Sleeps);
             assert!(

@@ -187,8 +187,9 @@ impl Options {
                     .map_err(|error| refused(error, name));
             }
             Target::Key(key) => *key,
-            Target::Path { path, project } => key_of_path(path, *project)
-                .map_err(|error| error.with_address(name))?,
+            Target::Path { path, project } => {
+                key_of_path(path, *project).map_err(|error| error.with_address(name))?
+            }
         };
         if !self.create && !self.exclusive {
             return sys::get(key, access as i32).map_err(|error| refused(error, name));

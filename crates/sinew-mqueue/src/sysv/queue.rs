@@ -29,7 +29,7 @@ use crate::{sys, sysctl};
 /// use sinew_mqueue::sysv::{Message, Options, Select, Target};
 ///
 /// let mut queue = Options::new().remove_on_drop(true).open(Target::Private)?;
-/// let mut urgent = queue.receiver(Select::UpTo(2))?;
+/// let mut urgent = queue.select(Select::UpTo(2))?;
 ///
 /// queue.send(Message::from("sweep").with_kind(9)).await?;
 /// queue.send(Message::from("fire").with_kind(1)).await?;
@@ -91,7 +91,9 @@ impl Opened {
             Some(libc::EAGAIN) => error
                 .with_kind(ErrorKind::LimitExceeded)
                 .with_reason("the thread cannot be started")
-                .with_remedy("raise RLIMIT_NPROC (ulimit -u), kernel.threads-max or the cgroup's pids.max"),
+                .with_remedy(
+                    "raise RLIMIT_NPROC (ulimit -u), kernel.threads-max or the cgroup's pids.max",
+                ),
             _ => error,
         }
     }
@@ -124,8 +126,9 @@ impl Opened {
         sys::remove(self.id).map_err(|error| {
             let error = self.error("msgctl", error);
             match error.errno() {
-                Some(libc::EPERM) => error
-                    .with_reason("only the queue's owner, its creator and root may remove it"),
+                Some(libc::EPERM) => {
+                    error.with_reason("only the queue's owner, its creator and root may remove it")
+                }
                 _ => error,
             }
         })
@@ -225,18 +228,28 @@ impl Queue {
         (self.sender, self.receiver)
     }
 
+    /// The sending half.
+    pub fn sender(&mut self) -> &mut Sender {
+        &mut self.sender
+    }
+
+    /// The receiving half.
+    pub fn receiver(&mut self) -> &mut Receiver {
+        &mut self.receiver
+    }
+
+    /// Another sender on the same queue.
+    pub fn clone_sender(&self) -> Sender {
+        self.sender.clone()
+    }
+
     /// Another receiver on the same queue, with a selection of its own.
     ///
     /// # Errors
     ///
     /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) for a type that is not positive.
-    pub fn receiver(&self, select: Select) -> Result<Receiver, Error> {
+    pub fn select(&self, select: Select) -> Result<Receiver, Error> {
         self.receiver.with_select(select)
-    }
-
-    /// Another sender on the same queue.
-    pub fn sender(&self) -> Sender {
-        self.sender.clone()
     }
 
     /// The kernel's id of the queue, for [`Target::Id`](super::Target::Id) and ipcs(1).
@@ -261,8 +274,9 @@ impl Queue {
     /// `EPERM` for anybody but the queue's owner, its creator and root; above `kernel.msgmnb`, for anybody
     /// without `CAP_SYS_RESOURCE`.
     pub fn set_max_bytes(&self, bytes: u64) -> Result<(), Error> {
-        self.opened()
-            .set(format!("msg_qbytes={bytes}"), |status| status.msg_qbytes = bytes as _)
+        self.opened().set(format!("msg_qbytes={bytes}"), |status| {
+            status.msg_qbytes = bytes as _
+        })
     }
 
     /// Sets the permissions.

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
 use futures_core::Stream;
 use libc::{c_int, c_long};
 use sinew_core::{Error, ErrorKind, TryRecvError};
@@ -310,15 +309,15 @@ impl Receiver {
 
     fn found(&self) -> (i64, &[u8]) {
         match self.buffer.split_first_chunk::<TAG>() {
-            Some((tag, payload)) => (c_long::from_ne_bytes(*tag).into(), payload),
+            Some((tag, payload)) => (sys::kind_of(c_long::from_ne_bytes(*tag)), payload),
             None => (0, &[]),
         }
     }
 
     fn take(&mut self) -> Message {
         let (kind, _) = self.found();
-        let payload: Bytes = payload::take(&mut self.buffer, TAG);
-        Message::new(payload).with_kind(kind)
+        let end = self.buffer.len();
+        Message::new(payload::take(&mut self.buffer, TAG..end)).with_kind(kind)
     }
 }
 

@@ -81,12 +81,19 @@ impl Room {
                 .spawn(help)?;
             state.helper = true;
         }
-        let known = state.waiting.iter_mut().find(|one| one.sender == self.sender);
+        let known = state
+            .waiting
+            .iter_mut()
+            .find(|one| one.sender == self.sender);
         match known {
             Some(one) => one.waker.clone_from(waker),
             None => {
                 // Somebody else may have taken the room again and again: that must not become a spin.
-                let interval = if self.waits { longer(self.interval) } else { SOON };
+                let interval = if self.waits {
+                    longer(self.interval)
+                } else {
+                    SOON
+                };
                 self.interval = interval;
                 state.waiting.push(Waiting {
                     sender: self.sender,

@@ -380,7 +380,7 @@ async fn the_list() {
     match posix::list() {
         Ok(names) => assert!(names.contains(&OsString::from(&name)), "{names:?}"),
         Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
             assert!(error.to_string().contains("mount -t mqueue"), "{error}");
         }
     }

@@ -3,7 +3,7 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use rustix::fs::Dir;
+use rustix::fs::{Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use sinew_core::{Error, ErrorKind};
@@ -43,7 +43,9 @@ fn unseen() -> rustix::io::Result<Vec<OsString>> {
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     let mut names = Vec::new();
-    for entry in Dir::read_from(&mount)? {
+    // The mount is an `O_PATH` descriptor, which cannot be read itself.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    for entry in Dir::new(openat(&mount, c".", flags, Mode::empty())?)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if !matches!(name, b"." | b"..") {

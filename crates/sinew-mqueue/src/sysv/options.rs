@@ -141,7 +141,7 @@ impl Options {
     pub fn open(&self, target: impl Into<Target>) -> Result<Queue, Error> {
         let opened = self.opened(&target.into(), Access::Both)?;
         Ok(Queue::new(
-            self.sender(Arc::clone(&opened))?,
+            self.sender(Arc::clone(&opened)),
             self.receiver(opened)?,
         ))
     }
@@ -152,7 +152,7 @@ impl Options {
     ///
     /// As for [`open`](Self::open).
     pub fn open_sender(&self, target: impl Into<Target>) -> Result<Sender, Error> {
-        self.sender(self.opened(&target.into(), Access::Send)?)
+        Ok(self.sender(self.opened(&target.into(), Access::Send)?))
     }
 
     /// Opens a queue for receiving; permission to read is enough.
@@ -164,9 +164,8 @@ impl Options {
         self.receiver(self.opened(&target.into(), Access::Receive)?)
     }
 
-    fn sender(&self, opened: Arc<Opened>) -> Result<Sender, Error> {
-        let kind = super::sender::checked(self.kind, &opened)?;
-        Ok(Sender::new(opened, kind))
+    fn sender(&self, opened: Arc<Opened>) -> Sender {
+        Sender::new(opened, self.kind)
     }
 
     fn receiver(&self, opened: Arc<Opened>) -> Result<Receiver, Error> {
@@ -175,6 +174,10 @@ impl Options {
 
     fn opened(&self, target: &Target, access: Access) -> Result<Arc<Opened>, Error> {
         let name = target.to_string();
+        // Before a queue is made that nobody would remove.
+        super::sender::check(self.kind)
+            .and_then(|()| super::receiver::check(self.select))
+            .map_err(|error| error.with_address(&name))?;
         let id = self.find(target, access, &name)?;
         Ok(Arc::new(Opened::new(id, name, self.remove)))
     }

@@ -83,14 +83,7 @@ impl Receiver {
         select: Select,
         max_message: Option<usize>,
     ) -> Result<Self, Error> {
-        if select.kind().is_some_and(|kind| kind <= 0) {
-            return Err(opened.named(
-                Error::new(ErrorKind::InvalidInput, "msgrcv")
-                    .with_detail(select.to_string())
-                    .with_reason("a message's type is positive")
-                    .with_remedy("select a positive type, or Select::Any"),
-            ));
-        }
+        check(select).map_err(|error| opened.named(error))?;
         let arguments = select
             .arguments()
             .map_err(|error| opened.named(Error::from_io("msgrcv", error)))?;
@@ -319,6 +312,17 @@ impl Receiver {
         let end = self.buffer.len();
         Message::new(payload::take(&mut self.buffer, TAG..end)).with_kind(kind)
     }
+}
+
+/// Whether messages can have the type that is selected.
+pub(super) fn check(select: Select) -> Result<(), Error> {
+    if select.kind().is_none_or(|kind| kind > 0) && select.arguments().is_ok() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, "msgrcv")
+        .with_detail(select.to_string())
+        .with_reason("a message's type is positive, and fits in a long")
+        .with_remedy("select such a type, or Select::Any"))
 }
 
 /// Ends the wait of a future that is dropped.

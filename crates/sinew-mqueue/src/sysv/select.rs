@@ -54,7 +54,7 @@ impl Select {
         Ok(match self {
             Self::Any => (0, 0),
             Self::Equal(kind) => (sys::tag(kind)?, 0),
-            Self::UpTo(kind) => (sys::tag(-kind)?, 0),
+            Self::UpTo(kind) => (sys::tag(kind.saturating_neg())?, 0),
             Self::Except(kind) => (sys::tag(kind)?, libc::MSG_EXCEPT),
         })
     }

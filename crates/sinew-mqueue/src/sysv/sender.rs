@@ -183,7 +183,7 @@ impl Sender {
                 Error::new(ErrorKind::Closed, "send").with_reason("this sender was closed"),
             ));
         }
-        let kind = checked(kind, &self.opened)?;
+        check(kind).map_err(|error| self.opened.named(error))?;
         let sent = sys::tag(kind)
             .and_then(|tag| sys::send(self.opened.id, tag, payload, &mut self.scratch));
         match sent {
@@ -260,17 +260,15 @@ impl Sender {
     }
 }
 
-/// A type that can be sent.
-pub(super) fn checked(kind: i64, opened: &Opened) -> Result<i64, Error> {
+/// Whether a message can have this type.
+pub(super) fn check(kind: i64) -> Result<(), Error> {
     if kind > 0 && sys::tag(kind).is_ok() {
-        return Ok(kind);
+        return Ok(());
     }
-    Err(opened.named(
-        Error::new(ErrorKind::InvalidInput, "msgsnd")
-            .with_detail(format!("type {kind}"))
-            .with_reason("a message's type must be positive, and fit in a long")
-            .with_remedy("use 1 where types do not matter"),
-    ))
+    Err(Error::new(ErrorKind::InvalidInput, "msgsnd")
+        .with_detail(format!("type {kind}"))
+        .with_reason("a message's type must be positive, and fit in a long")
+        .with_remedy("use 1 where types do not matter"))
 }
 
 /// Ends the wait of a future that is dropped.

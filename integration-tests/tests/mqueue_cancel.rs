@@ -6,7 +6,9 @@ use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sinew_integration_tests::{Peer, Random, Resources, Watchdog, limited, scaled};
+use sinew_integration_tests::{
+    Peer, Random, Resources, Watchdog, assert_no_thread, limited, scaled,
+};
 use sinew_mqueue::{posix, sysv};
 
 const PEER: &str = env!("CARGO_BIN_EXE_mqueue_peer");
@@ -114,7 +116,11 @@ async fn sends(
 /// What the process holds, with what Tokio makes once and keeps.
 fn before() -> Resources {
     drop(runtime());
-    Resources::now()
+    Resources {
+        // The harness starts threads as it likes; ours have a name.
+        threads: usize::MAX,
+        ..Resources::now()
+    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -167,6 +173,7 @@ fn sysv_receives() {
     });
     assert!(sysv::Options::new().open(sysv::Target::Id(id)).is_err());
     before.assert_back();
+    assert_no_thread("sinew-sysvmq");
 }
 
 #[test]
@@ -184,6 +191,7 @@ fn sysv_sends_to_a_full_queue() {
         sends(peer, &mut random, scaled(CANCELLATIONS), send).await;
     });
     before.assert_back();
+    assert_no_thread("sinew-sysvmq");
 }
 
 #[test]
@@ -202,6 +210,7 @@ fn posix_receives() {
         receives(peer, &mut random, scaled(CANCELLATIONS), recv, |_| true).await;
     });
     before.assert_back();
+    assert_no_thread("sinew-sysvmq");
 }
 
 #[test]
@@ -217,6 +226,7 @@ fn posix_sends_to_a_full_queue() {
         sends(peer, &mut random, scaled(CANCELLATIONS), send).await;
     });
     before.assert_back();
+    assert_no_thread("sinew-sysvmq");
 }
 
 /// Two receivers share a helper, each in a runtime of its own, and both give up now and then.
@@ -278,4 +288,5 @@ fn sysv_receivers_that_share_a_helper() {
         });
     }
     before.assert_back();
+    assert_no_thread("sinew-sysvmq");
 }

@@ -43,7 +43,8 @@ const LONGEST: usize = i32::MAX as usize;
 ///
 /// There is one helper for each queue and selection in a process; it ends with the last receiver, or after a
 /// second without use. It is interrupted by a signal that nobody else gets, `SIGURG` directed at that
-/// thread; a handler that the program has for `SIGURG` is kept and called for all others.
+/// thread. A handler that the program has for `SIGURG` by then is kept, and called for all others; one that
+/// is installed later sees ours, too, and like any handler of this signal must not mind.
 ///
 /// # Its end
 ///

@@ -9,7 +9,6 @@ use sinew_integration_tests::{
     Peer, Resources, Watchdog, assert_no_thread, compile_c, limited, program, python, scaled, skip,
 };
 use sinew_mqueue::sysv::{Message, Options, Queue, Select, Target, ftok};
-use tokio::signal::unix::{SignalKind, signal};
 
 const PEER: &str = env!("CARGO_BIN_EXE_mqueue_peer");
 const NOBODY: u32 = 65534;
@@ -296,32 +295,6 @@ print(count, flush=True)
         .unwrap();
     queue.remove().unwrap();
     assert_eq!(ours.await.unwrap() + theirs, count);
-}
-
-/// The helper's signal is not seen by a handler of the program's, and the program's own signals still are.
-#[tokio::test]
-async fn beside_the_programs_own_signals() {
-    let _watchdog = Watchdog::new("beside_the_programs_own_signals");
-    let kind = SignalKind::from_raw(rustix::process::Signal::URG.as_raw());
-    let mut before = signal(kind).unwrap();
-    let mut queue = private();
-    let mut sender = queue.clone_sender();
-    for _ in 0..scaled(2000) {
-        let given_up = tokio::time::timeout(Duration::from_micros(500), queue.recv()).await;
-        assert!(given_up.is_err());
-    }
-    let unseen = limited(std::pin::pin!(before.recv()), 1, false).await;
-    assert!(unseen.is_none(), "the program sees the helper's signals");
-    // Tokio's handler is called for what is not ours.
-    let pid = rustix::process::getpid();
-    for _ in 0..20 {
-        let mut received = std::pin::pin!(queue.recv());
-        assert!(limited(received.as_mut(), 1, false).await.is_none());
-        rustix::process::kill_process(pid, rustix::process::Signal::URG).unwrap();
-        before.recv().await.unwrap();
-        sender.send("x").await.unwrap();
-        assert_eq!(received.await.unwrap().unwrap().payload(), "x");
-    }
 }
 
 #[test]

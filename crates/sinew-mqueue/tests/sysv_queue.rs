@@ -333,6 +333,9 @@ async fn attributes_and_administration() {
     assert_eq!((set.mode, set.max_bytes), (0o640, 1000));
     assert_eq!((set.uid, set.gid), (one.uid, one.gid));
     assert_eq!((set.creator_uid, set.creator_gid), (one.uid, one.gid));
+    let error = queue.set_owner(u32::MAX, u32::MAX).unwrap_err();
+    assert_eq!(error.errno_name(), Some("EINVAL"));
+    assert!(!error.is_closed(), "{error}");
 }
 
 #[tokio::test]

@@ -191,49 +191,50 @@ impl Sender {
         priority: u32,
         payload: &[u8],
     ) -> Poll<Result<(), Error>> {
-        let turn = ready!(coop::poll_proceed(cx));
-        if self.attempt(priority, payload)? {
-            turn.made_progress();
-            return Poll::Ready(Ok(()));
+        if self.waiting.is_none() {
+            let turn = ready!(coop::poll_proceed(cx));
+            if self.attempt(priority, payload)? {
+                turn.made_progress();
+                return Poll::Ready(Ok(()));
+            }
         }
-        drop(turn);
-        self.calm = 0;
+        self.check_open()?;
         let sent = self
             .waiting()?
             .poll_write_with(cx, |queue| queue.0.send(priority, payload));
-        sent.map_err(|error| self.refused(error, payload.len()))
+        self.calm = if sent.is_pending() { 0 } else { self.calm + 1 };
+        if self.calm > CALM {
+            self.waiting = None;
+        }
+        sent.map_err(|error| self.refused(error, priority, payload.len()))
     }
 
     /// Sends if there is room, and says whether it has.
     fn attempt(&mut self, priority: u32, payload: &[u8]) -> Result<bool, Error> {
-        if self.closed {
-            return Err(self.opened.named(
-                Error::new(ErrorKind::Closed, "send").with_reason("this sender was closed"),
-            ));
-        }
+        self.check_open()?;
         match self.descriptor.0.send(priority, payload) {
-            Ok(()) => {
-                if self.waiting.is_some() {
-                    self.calm += 1;
-                    if self.calm > CALM {
-                        self.waiting = None;
-                    }
-                }
-                Ok(true)
-            }
+            Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(_) if priority > super::MAX_PRIORITY => {
-                Err(refusal::priority(self.opened.name(), priority))
-            }
-            Err(error) => Err(self.refused(error, payload.len())),
+            Err(error) => Err(self.refused(error, priority, payload.len())),
         }
     }
 
-    fn refused(&self, error: io::Error, len: usize) -> Error {
+    fn check_open(&self) -> Result<(), Error> {
+        if !self.closed {
+            return Ok(());
+        }
+        let closed = Error::new(ErrorKind::Closed, "send");
+        Err(self
+            .opened
+            .named(closed.with_reason("this sender was closed")))
+    }
+
+    fn refused(&self, error: io::Error, priority: u32, len: usize) -> Error {
         match error.raw_os_error() {
             Some(libc::EMSGSIZE) => {
                 refusal::too_long(self.opened.name(), len, self.opened.message_size)
             }
+            _ if priority > super::MAX_PRIORITY => refusal::priority(self.opened.name(), priority),
             _ => self.opened.error("mq_send", error),
         }
     }

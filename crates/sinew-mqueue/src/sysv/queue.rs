@@ -78,8 +78,29 @@ impl Opened {
         }
     }
 
+    /// Whether the queue is there.
+    pub(super) fn exists(&self) -> bool {
+        match sys::status(self.id) {
+            Ok(_) => true,
+            Err(error) => error.raw_os_error() == Some(libc::EACCES),
+        }
+    }
+
     pub(super) fn named(&self, error: Error) -> Error {
         error.with_address(&self.name)
+    }
+
+    /// Where a helper thread has failed in what it was asked for.
+    pub(super) fn helper_failed(&self, errno: i32) -> Error {
+        let error = io::Error::from_raw_os_error(errno);
+        if errno != libc::EAGAIN {
+            return self.error("msgrcv", error);
+        }
+        // Only the timer that interrupts it can meet with this.
+        self.named(Error::from_io("timer_create", error))
+            .with_kind(ErrorKind::LimitExceeded)
+            .with_reason("the helper thread gets no timer")
+            .with_remedy("raise RLIMIT_SIGPENDING (ulimit -i)")
     }
 
     /// Where no helper thread can be started.
@@ -109,6 +130,10 @@ impl Opened {
         let mut status = sys::status(self.id).map_err(|error| self.error("msgctl", error))?;
         change(&mut status);
         sys::set_status(self.id, &status).map_err(|error| {
+            if is_removed(&error) && self.exists() {
+                let error = self.named(Error::from_io("msgctl", error));
+                return error.with_detail(detail).with_reason("the kernel takes no such value");
+            }
             let error = self.error("msgctl", error).with_detail(detail);
             match error.errno() {
                 Some(libc::EPERM) => error

@@ -154,7 +154,7 @@ impl Receiver {
         let found = match self.watcher.look(None) {
             Look::Try => self.attempt()?,
             Look::Empty(kind) => self.empty(kind),
-            Look::Failed(errno) => self.failed("msgrcv", io::Error::from_raw_os_error(errno))?,
+            Look::Failed(errno) => self.helper_failed(errno)?,
             Look::Wait => Found::Nothing,
         };
         match found {
@@ -217,9 +217,7 @@ impl Receiver {
             let found = match look {
                 Look::Try => self.attempt()?,
                 Look::Empty(kind) => self.empty(kind),
-                Look::Failed(errno) => {
-                    self.failed("msgrcv", io::Error::from_raw_os_error(errno))?
-                }
+                Look::Failed(errno) => self.helper_failed(errno)?,
                 Look::Wait => {
                     self.eager.reset();
                     return Poll::Pending;
@@ -262,7 +260,8 @@ impl Receiver {
                 Some(libc::ENOMSG) => return Ok(Found::Nothing),
                 Some(libc::EINTR) => {}
                 Some(libc::E2BIG) => self.grow(error)?,
-                _ => return self.failed("msgrcv", error),
+                _ if is_removed(&error) => return Ok(self.removed()),
+                _ => return Err(self.opened.error("msgrcv", error)),
             }
         }
     }
@@ -284,12 +283,16 @@ impl Receiver {
         ))
     }
 
-    fn failed(&mut self, operation: &'static str, error: io::Error) -> Result<Found, Error> {
-        if is_removed(&error) {
-            self.ended = true;
-            return Ok(Found::Removed);
+    fn helper_failed(&mut self, errno: i32) -> Result<Found, Error> {
+        if is_removed(&io::Error::from_raw_os_error(errno)) {
+            return Ok(self.removed());
         }
-        Err(self.opened.error(operation, error))
+        Err(self.opened.helper_failed(errno))
+    }
+
+    fn removed(&mut self) -> Found {
+        self.ended = true;
+        Found::Removed
     }
 
     fn empty(&mut self, kind: i64) -> Found {

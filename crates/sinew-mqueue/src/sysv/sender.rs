@@ -213,15 +213,14 @@ impl Sender {
         ))
     }
 
+    /// `EINVAL` is for a queue that was removed and for a message that is too long.
     fn refused(&self, error: io::Error, len: usize) -> Error {
-        const LONGEST: &str = "kernel.msgmax";
-        let is_too_long = sysctl::read(LONGEST).is_some_and(|longest| len as u64 > longest);
-        if is_removed(&error) && is_too_long {
+        if is_removed(&error) && self.opened.exists() {
             return self.opened.named(
                 Error::from_io("msgsnd", error)
                     .with_kind(ErrorKind::LimitExceeded)
                     .with_detail(format!("{len} bytes"))
-                    .with_reason(sysctl::shown(LONGEST))
+                    .with_reason(sysctl::shown("kernel.msgmax"))
                     .with_remedy("send it in parts, or raise the sysctl"),
             );
         }

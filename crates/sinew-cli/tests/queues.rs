@@ -40,8 +40,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Nothing is received; the address removes what it opens.
-        let mut removes = sinew(&["recv", "-n0", &self.removing()]);
+        // It makes the queue where there is none, sends nothing, and removes it.
+        let mut removes = sinew(&["send", &format!("{}&create", self.removing())]);
+        removes.stdin(Stdio::null());
         let _removed_before = removes.stderr(Stdio::null()).status();
     }
 }
@@ -84,6 +85,6 @@ fn a_removed_queue_ends_its_receiver() {
         .done();
     let receiver = start(&["recv", &place.address]);
     std::thread::sleep(std::time::Duration::from_millis(200));
-    start(&["recv", "-n0", &place.removing()]).end().done();
+    start(&["send", &place.removing()]).end().done();
     assert_eq!(receiver.end().done(), b"hello\n");
 }

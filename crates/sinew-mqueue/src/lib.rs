@@ -16,6 +16,7 @@
 //!
 //! In new programs prefer [`posix`].
 
+mod eager;
 mod payload;
 mod sys;
 mod sysctl;

@@ -9,10 +9,12 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use sinew_core::{AsyncIo, Error, TryRecvError};
 use tokio::io::Interest;
+use tokio::task::coop;
 
 use super::attributes::Attributes;
 use super::message::Message;
 use super::queue::Opened;
+use crate::eager::{Eager, Pause, Slice, Step, give};
 use crate::payload;
 use crate::sys::Descriptor;
 
@@ -22,6 +24,8 @@ use crate::sys::Descriptor;
 /// Several receivers, in any processes, may share a queue; each message goes to one of them. A process that
 /// waits *in* mq_receive(3) gets a message before one that waits in epoll, as this does.
 ///
+/// One that finds nothing tries again for up to 100 µs, as long as that has lately paid off; then it sleeps.
+///
 /// # Its end
 ///
 /// There is none: a queue does not know whether somebody will send, and an unlinked one lives on with those
@@ -29,6 +33,7 @@ use crate::sys::Descriptor;
 pub struct Receiver {
     opened: Arc<Opened>,
     descriptor: AsyncIo<Descriptor>,
+    eager: Eager,
     buffer: Vec<u8>,
     /// The stream has yielded an error, and is over.
     fused: bool,
@@ -41,6 +46,7 @@ impl Receiver {
         Ok(Self {
             opened,
             descriptor,
+            eager: Eager::new(Pause::Receiver),
             buffer: Vec::new(),
             fused: false,
         })
@@ -56,7 +62,8 @@ impl Receiver {
     ///
     /// Cancel safe: a message is taken in the poll that returns it.
     pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
-        poll_fn(|cx| self.poll_recv(cx)).await.map(Some)
+        let waiting = Waiting(self);
+        poll_fn(|cx| waiting.0.poll_recv(cx)).await.map(Some)
     }
 
     /// Receives the next message by appending its payload to `buffer`, which saves the allocation. Returns
@@ -70,8 +77,9 @@ impl Receiver {
     ///
     /// Cancel safe: a message is taken in the poll that returns it.
     pub async fn recv_into(&mut self, buffer: &mut Vec<u8>) -> Result<Option<u32>, Error> {
-        let (priority, len) = poll_fn(|cx| self.poll_found(cx)).await?;
-        buffer.extend_from_slice(self.buffer.get(..len).unwrap_or_default());
+        let waiting = Waiting(self);
+        let (priority, len) = poll_fn(|cx| waiting.0.poll_found(cx)).await?;
+        buffer.extend_from_slice(waiting.0.buffer.get(..len).unwrap_or_default());
         Ok(Some(priority))
     }
 
@@ -81,14 +89,9 @@ impl Receiver {
     ///
     /// [`Empty`](TryRecvError::Empty) if none is there now, otherwise as for [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Message, TryRecvError> {
-        self.prepare();
-        let Self {
-            descriptor, buffer, ..
-        } = self;
-        match descriptor.try_read_with(|queue| queue.0.recv(buffer)) {
-            Ok((priority, len)) => Ok(self.take(priority, len)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(TryRecvError::Empty),
-            Err(error) => Err(self.opened.error("mq_receive", error).into()),
+        match self.attempt()? {
+            Some((priority, len)) => Ok(self.take(priority, len)),
+            None => Err(TryRecvError::Empty),
         }
     }
 
@@ -141,12 +144,38 @@ impl Receiver {
 
     /// Ready with priority and length once there is a message in the buffer.
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<(u32, usize), Error>> {
-        self.prepare();
+        let turn = ready!(coop::poll_proceed(cx));
+        let mut slice = Slice::default();
+        loop {
+            if let Some(found) = self.attempt()? {
+                turn.made_progress();
+                self.eager.succeed();
+                return Poll::Ready(Ok(found));
+            }
+            match self.eager.step(&mut slice) {
+                Step::Again => {}
+                Step::Yield => ready!(give(cx)),
+                Step::Wait => break,
+            }
+        }
         let Self {
             descriptor, buffer, ..
         } = self;
         let found = ready!(descriptor.poll_read_with(cx, |queue| queue.0.recv(buffer)));
         Poll::Ready(found.map_err(|error| self.opened.error("mq_receive", error)))
+    }
+
+    /// Receives into the buffer if a message is there.
+    fn attempt(&mut self) -> Result<Option<(u32, usize)>, Error> {
+        self.prepare();
+        let Self {
+            descriptor, buffer, ..
+        } = self;
+        match descriptor.try_read_with(|queue| queue.0.recv(buffer)) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(self.opened.error("mq_receive", error)),
+        }
     }
 
     /// The kernel asks for room for the longest message.
@@ -158,6 +187,15 @@ impl Receiver {
 
     fn take(&mut self, priority: u32, len: usize) -> Message {
         Message::new(payload::take(&mut self.buffer, 0..len)).with_priority(priority)
+    }
+}
+
+/// Forgets the tries of a future that is dropped.
+struct Waiting<'a>(&'a mut Receiver);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.eager.reset();
     }
 }
 

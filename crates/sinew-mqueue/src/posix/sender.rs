@@ -15,6 +15,7 @@ use super::attributes::Attributes;
 use super::message::Message;
 use super::queue::Opened;
 use super::refusal;
+use crate::eager::{Eager, Pause, Slice, Step, give};
 use crate::sys::Descriptor;
 
 /// Sends without having found the queue full, after which the descriptor leaves epoll.
@@ -29,6 +30,7 @@ const CALM: u32 = 256;
 /// A queue holds [`max_messages`](Attributes::max_messages). When it is full, `send` waits and `try_send`
 /// hands the message back. The sink keeps one message for which there was no room.
 ///
+/// A sender that finds no room tries again for up to 100 µs, as long as that has lately paid off.
 /// The descriptor is in epoll only while the queue is full now and then: every message that one sends is an
 /// event for whoever polls the queue. So it needs a Tokio runtime only then.
 pub struct Sender {
@@ -36,6 +38,7 @@ pub struct Sender {
     descriptor: Arc<Descriptor>,
     waiting: Option<AsyncIo<Arc<Descriptor>>>,
     calm: u32,
+    eager: Eager,
     priority: u32,
     pending: Option<Message>,
     closed: bool,
@@ -48,6 +51,7 @@ impl Sender {
             descriptor: Arc::new(descriptor),
             waiting: None,
             calm: 0,
+            eager: Eager::new(Pause::Sender),
             priority,
             pending: None,
             closed: false,
@@ -91,11 +95,12 @@ impl Sender {
     ///
     /// As for [`send`](Self::send).
     pub async fn send_slice(&mut self, payload: &[u8], priority: u32) -> Result<(), Error> {
-        poll_fn(|cx| {
-            ready!(self.poll_pending(cx))?;
-            self.poll_send(cx, priority, payload)
-        })
-        .await
+        let waiting = Waiting(self);
+        let done = poll_fn(|cx| {
+            ready!(waiting.0.poll_pending(cx))?;
+            waiting.0.poll_send(cx, priority, payload)
+        });
+        done.await
     }
 
     /// Sends a message if there is room now.
@@ -156,7 +161,8 @@ impl Sender {
     ///
     /// Cancel safe: it may be called again.
     pub async fn close(&mut self) -> Result<(), Error> {
-        poll_fn(|cx| self.poll_finish(cx)).await
+        let waiting = Waiting(self);
+        poll_fn(|cx| waiting.0.poll_finish(cx)).await
     }
 
     /// Another sender on the same queue, without what the sink of this one keeps.
@@ -191,29 +197,44 @@ impl Sender {
         priority: u32,
         payload: &[u8],
     ) -> Poll<Result<(), Error>> {
-        if self.waiting.is_none() {
-            let turn = ready!(coop::poll_proceed(cx));
+        let turn = ready!(coop::poll_proceed(cx));
+        let mut slice = Slice::default();
+        loop {
             if self.attempt(priority, payload)? {
                 turn.made_progress();
+                self.eager.succeed();
                 return Poll::Ready(Ok(()));
             }
+            match self.eager.step(&mut slice) {
+                Step::Again => {}
+                Step::Yield => ready!(give(cx)),
+                Step::Wait => break,
+            }
         }
-        self.check_open()?;
+        self.calm = 0;
         let sent = self
             .waiting()?
             .poll_write_with(cx, |queue| queue.0.send(priority, payload));
-        self.calm = if sent.is_pending() { 0 } else { self.calm + 1 };
-        if self.calm > CALM {
-            self.waiting = None;
-        }
         sent.map_err(|error| self.refused(error, priority, payload.len()))
     }
 
     /// Sends if there is room, and says whether it has.
     fn attempt(&mut self, priority: u32, payload: &[u8]) -> Result<bool, Error> {
         self.check_open()?;
-        match self.descriptor.0.send(priority, payload) {
-            Ok(()) => Ok(true),
+        let sent = match &self.waiting {
+            Some(waiting) => waiting.try_write_with(|queue| queue.0.send(priority, payload)),
+            None => self.descriptor.0.send(priority, payload),
+        };
+        match sent {
+            Ok(()) => {
+                if self.waiting.is_some() {
+                    self.calm += 1;
+                    if self.calm > CALM {
+                        self.waiting = None;
+                    }
+                }
+                Ok(true)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(self.refused(error, priority, payload.len())),
         }
@@ -277,6 +298,15 @@ impl Sender {
         ready!(self.poll_pending(cx))?;
         self.closed = true;
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Forgets the tries of a future that is dropped.
+struct Waiting<'a>(&'a mut Sender);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.eager.reset();
     }
 }
 

@@ -30,7 +30,6 @@
 
 mod attributes;
 mod demand;
-mod eager;
 mod limits;
 mod message;
 #[cfg(test)]

@@ -12,11 +12,11 @@ use tokio::task::coop;
 
 use super::attributes::Attributes;
 use super::demand::Look;
-use super::eager::{Eager, Slice, Step, give};
 use super::message::Message;
 use super::queue::{Opened, is_removed};
 use super::select::Select;
 use super::watch::Watcher;
+use crate::eager::{Eager, Pause, Slice, Step, give};
 use crate::payload;
 use crate::sys::{self, TAG};
 
@@ -93,7 +93,7 @@ impl Receiver {
             opened,
             select,
             arguments,
-            eager: Eager::new(),
+            eager: Eager::new(Pause::Receiver),
             buffer: Vec::new(),
             room: FIRST.min(max_message.unwrap_or(FIRST)),
             max_message,

@@ -10,10 +10,10 @@ use sinew_core::{Error, ErrorKind, MessageSink, TrySendError};
 use tokio::task::coop;
 
 use super::attributes::Attributes;
-use super::eager::{Eager, Slice, Step, give};
 use super::message::Message;
 use super::queue::{Opened, is_removed};
 use super::room::Room;
+use crate::eager::{Eager, Pause, Slice, Step, give};
 use crate::{sys, sysctl};
 
 /// The half of a [`Queue`](super::Queue) that sends: a `Sink` of [`Message`]s.
@@ -44,7 +44,7 @@ impl Sender {
             opened,
             kind,
             scratch: Vec::new(),
-            eager: Eager::new(),
+            eager: Eager::new(Pause::Sender),
             room: Room::new(),
             pending: None,
             closed: false,

@@ -9,6 +9,7 @@ use sinew_integration_tests::{
     Peer, Resources, Watchdog, assert_no_thread, compile_c, limited, program, python, scaled, skip,
 };
 use sinew_mqueue::sysv::{Message, Options, Queue, Select, Target, ftok};
+use tempfile::TempDir;
 
 const PEER: &str = env!("CARGO_BIN_EXE_mqueue_peer");
 const NOBODY: u32 = 65534;
@@ -185,21 +186,42 @@ async fn made_listed_and_removed_with_the_systems_programs() {
     assert!(sent.await.unwrap().unwrap_err().is_closed());
 }
 
+/// Starts the peer as another user, who has no capabilities.
+struct Nobody {
+    directory: TempDir,
+}
+
+impl Nobody {
+    fn new(test: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            skip(test, "needs root, to become somebody else");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        // The build's directories may be closed to others.
+        std::fs::copy(PEER, directory.path().join("mqueue_peer")).unwrap();
+        Some(Self { directory })
+    }
+
+    fn start(&self, arguments: &[&str]) -> Peer {
+        let program = self.directory.path().join("mqueue_peer");
+        Peer::spawn(
+            Command::new(program)
+                .args(arguments)
+                .uid(NOBODY)
+                .gid(NOBODY),
+        )
+    }
+}
+
 #[tokio::test]
 async fn permissions() {
-    if !rustix::process::geteuid().is_root() {
-        skip("permissions", "needs root, to become somebody else");
-        return;
-    }
     let _watchdog = Watchdog::new("permissions");
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    // The build's directories may be closed to others.
-    let peer = directory.path().join("mqueue_peer");
-    std::fs::copy(PEER, &peer).unwrap();
-    let start = |arguments: &[&str]| {
-        Peer::spawn(Command::new(&peer).args(arguments).uid(NOBODY).gid(NOBODY))
+    let Some(nobody) = Nobody::new("permissions") else {
+        return;
     };
+    let start = |arguments: &[&str]| nobody.start(arguments);
     let mut queue = private();
     let id = queue.id().to_string();
     for (mode, may_receive, may_send) in [
@@ -239,6 +261,67 @@ async fn permissions() {
         &["Refused", "EPERM", "msg_qbytes=1048576", "kernel.msgmnb is"],
     );
     says(&peer.line(), &["Refused", "EPERM", "owner"]);
+}
+
+/// Without permission to write, a message without payload whose receiver has left goes to the next one.
+#[tokio::test]
+async fn a_message_that_cannot_go_back() {
+    let _watchdog = Watchdog::new("a_message_that_cannot_go_back");
+    let Some(nobody) = Nobody::new("a_message_that_cannot_go_back") else {
+        return;
+    };
+    let mut queue = private();
+    queue.set_mode(0o604).unwrap();
+    let mut peer = nobody.start(&["sysv-held", &queue.id().to_string()]);
+    assert_eq!(peer.line(), "waits");
+    queue.send(Message::from("").with_kind(77)).await.unwrap();
+    peer.tell("");
+    assert_eq!(peer.line(), "0 Some(77)");
+    assert_eq!(queue.attributes().unwrap().messages, 0);
+}
+
+#[test]
+fn limits_that_a_helper_meets() {
+    let _watchdog = Watchdog::new("limits_that_a_helper_meets");
+    let Some(nobody) = Nobody::new("limits_that_a_helper_meets") else {
+        return;
+    };
+    for (what, parts) in [
+        ("threads", ["a helper thread", "EAGAIN", "RLIMIT_NPROC"]),
+        ("signals", ["timer_create", "EAGAIN", "RLIMIT_SIGPENDING"]),
+    ] {
+        let mut peer = nobody.start(&["sysv-limit", what]);
+        let line = peer.line();
+        says(&line, &["LimitExceeded"]);
+        says(&line, &parts);
+        assert_eq!(peer.line(), "ok", "{what}");
+        // Killed, it would leave its queue.
+        assert!(peer.wait().success());
+    }
+}
+
+/// The helper can be interrupted, whatever the program has inherited.
+#[test]
+fn signals_that_are_ignored() {
+    let _watchdog = Watchdog::new("signals_that_are_ignored");
+    for before in ["", "trap '' URG; "] {
+        let script = format!("{before}exec {PEER} sysv-give-up");
+        let mut peer = Peer::spawn(Command::new("sh").args(["-c", &script]));
+        assert_eq!(peer.line(), "ok", "{before}");
+        assert!(peer.wait().success());
+    }
+}
+
+/// Who waits uses no CPU.
+#[tokio::test]
+async fn idle() {
+    let _watchdog = Watchdog::new("idle");
+    let mut peer = Peer::start(PEER, &["idle"]);
+    let (spent, waited) = (peer.line(), peer.line());
+    let number = |line: String| line.parse::<u128>().unwrap();
+    let (spent, waited) = (number(spent), number(waited));
+    assert!(peer.wait().success());
+    assert!(spent * 20 < waited, "{spent} of {waited} µs");
 }
 
 /// A process that waits in the kernel and one that waits with a helper: each message goes to one of them.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sinew_core::Error;
-use sinew_integration_tests::Random;
+use sinew_integration_tests::{Random, Resources, assert_no_thread};
 use sinew_mqueue::{posix, sysv};
 
 /// What ends a stream of numbers.
@@ -90,6 +90,10 @@ async fn main() {
             report(queue.set_max_bytes(1 << 20).as_ref().err());
             report(queue.remove().as_ref().err());
         }
+        ["idle"] => idle().await,
+        ["sysv-limit", what] => limit(what).await,
+        ["sysv-give-up"] => give_up().await,
+        ["sysv-held", id] => held(sysv::Target::Id(id.parse().unwrap())).await,
         // Sending needs no permission to read, and receiving none to write.
         ["sysv-send", id, text] => {
             let target = sysv::Target::Id(id.parse().unwrap());
@@ -189,6 +193,96 @@ fn files(name: &str) {
     // One descriptor is not enough for both halves; the queue is gone with the first.
     report(second.as_ref());
     report(options.open(name).as_ref().err());
+}
+
+/// Waits for a message where no helper can be had, and again where it can.
+async fn limit(what: &str) {
+    let resource = match what {
+        "threads" => Resource::Nproc,
+        _ => Resource::Sigpending,
+    };
+    let mut queue = private();
+    let before = getrlimit(resource);
+    let none = Rlimit {
+        current: Some(0),
+        maximum: before.maximum,
+    };
+    setrlimit(resource, none).unwrap();
+    report(queue.recv().await.err().as_ref());
+    setrlimit(resource, before).unwrap();
+    let given_up = tokio::time::timeout(Duration::from_millis(50), queue.recv()).await;
+    assert!(given_up.is_err());
+    queue.send("x").await.unwrap();
+    report(queue.recv().await.err().as_ref());
+}
+
+/// Receivers that wait for messages, and senders that wait for room: prints the CPU time that this took,
+/// and the time, in microseconds.
+async fn idle() {
+    let name = format!("/sinew-idle-{}", std::process::id());
+    let options = posix::Options::new()
+        .exclusive(true)
+        .max_messages(1)
+        .unlink_on_drop(true);
+    let (mut to_posix, mut from_posix) = options.open(&name).unwrap().split();
+    let (full, empty) = (private(), private());
+    full.set_max_bytes(1).unwrap();
+    let (mut to_sysv, _rest) = full.split();
+    let (_rest, mut from_sysv) = empty.split();
+    to_sysv.send("x").await.unwrap();
+    let waits = async { tokio::join!(to_sysv.send("y"), from_sysv.recv(), from_posix.recv()) };
+    // What is tried at first is not what is measured.
+    let mut waits = std::pin::pin!(waits);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), &mut waits)
+            .await
+            .is_err()
+    );
+    let (begun, before) = (std::time::Instant::now(), Resources::cpu());
+    assert!(
+        tokio::time::timeout(Duration::from_secs(1), &mut waits)
+            .await
+            .is_err()
+    );
+    println!("{}", (Resources::cpu() - before).as_micros());
+    println!("{}", begun.elapsed().as_micros());
+    to_posix.send("z").await.unwrap();
+}
+
+/// Waits for a message that does not come, and leaves no thread.
+async fn give_up() {
+    let mut queue = private();
+    let given_up = tokio::time::timeout(Duration::from_millis(50), queue.recv()).await;
+    assert!(given_up.is_err());
+    drop(queue);
+    assert_no_thread("sinew-sysvmq");
+    report(None);
+}
+
+/// Gives up a message without payload that cannot go back, because the queue may not be written to.
+async fn held(target: sysv::Target) {
+    let mut receiver = sysv::Options::new().open_receiver(target).unwrap();
+    {
+        let mut received = std::pin::pin!(receiver.recv());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), &mut received)
+                .await
+                .is_err()
+        );
+        say("waits");
+        // It comes now, and the future is not polled again.
+        let _told = std::io::stdin().read(&mut [0]);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut other = receiver.with_select(sysv::Select::Any).unwrap();
+    drop(receiver);
+    let message = other.recv().await.unwrap().unwrap();
+    println!("{} {:?}", message.payload().len(), message.kind());
+}
+
+fn private() -> sysv::Queue {
+    let options = sysv::Options::new().remove_on_drop(true);
+    options.open(sysv::Target::Private).unwrap()
 }
 
 fn report(error: Option<&Error>) {

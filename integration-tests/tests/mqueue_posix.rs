@@ -160,6 +160,13 @@ fn as_user(directory: &Path, uid: u32, arguments: &[&str]) -> Peer {
     Peer::spawn(Command::new(program).args(arguments).uid(uid).gid(NOBODY))
 }
 
+/// The one line that it prints. It has to end by itself: killed, it would leave its queues.
+fn answer(mut peer: Peer) -> String {
+    let line = peer.line();
+    assert!(peer.wait().success());
+    line
+}
+
 fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -177,7 +184,7 @@ fn limits_of_the_sysctls() {
     let limits = Limits::current();
     let (most, longest) = (limits.msg_max.unwrap(), limits.msgsize_max.unwrap());
     let name = name("sysctl");
-    let answer = |messages: u64, size: u64| {
+    let opened = |messages: u64, size: u64| {
         let arguments = [
             "posix-open",
             "create",
@@ -185,16 +192,16 @@ fn limits_of_the_sysctls() {
             &messages.to_string(),
             &size.to_string(),
         ];
-        as_user(directory.path(), NOBODY, &arguments).line()
+        answer(as_user(directory.path(), NOBODY, &arguments))
     };
-    assert_eq!(answer(1, 1), "ok");
-    let text = answer(most + 1, 1);
+    assert_eq!(opened(1, 1), "ok");
+    let text = opened(most + 1, 1);
     let detail = format!(
         "with maxmsg={}: EINVAL: fs.mqueue.msg_max is {most}; raise it",
         most + 1
     );
     says(&text, &["LimitExceeded", "mq_open", &name, &detail]);
-    let text = answer(1, longest + 1);
+    let text = opened(1, longest + 1);
     let detail = format!(
         "with msgsize={}: EINVAL: fs.mqueue.msgsize_max is {longest}",
         longest + 1
@@ -224,7 +231,7 @@ fn the_limit_of_bytes_for_a_user() {
             "ulimit -q",
         ],
     );
-    assert_eq!(peer.line(), "ok");
+    assert_eq!(answer(peer), "ok");
 }
 
 #[test]
@@ -232,7 +239,7 @@ fn the_limit_of_open_files() {
     let mut peer = Peer::start(PEER, &["posix-files", &name("files")]);
     says(&peer.line(), &["LimitExceeded", "EMFILE", "RLIMIT_NOFILE"]);
     says(&peer.line(), &["LimitExceeded", "EMFILE", "RLIMIT_NOFILE"]);
-    assert_eq!(peer.line(), "ok");
+    assert_eq!(answer(peer), "ok");
 }
 
 #[tokio::test]
@@ -255,7 +262,7 @@ async fn permissions() {
         let _queue = options.max_messages(1).open(&name).unwrap();
         for (half, may) in [("receiver", may_receive), ("sender", may_send)] {
             let arguments = ["posix-open", half, &name, "1", "1"];
-            let text = as_user(directory.path(), NOBODY, &arguments).line();
+            let text = answer(as_user(directory.path(), NOBODY, &arguments));
             match may {
                 true => assert_eq!(text, "ok"),
                 false => says(&text, &["Refused", "EACCES", "mode forbids", &name]),
@@ -277,7 +284,7 @@ fn the_list_as_another_user() {
         .unlink_on_drop(true)
         .max_messages(1)
         .open_sender(&name);
-    let text = as_user(directory.path(), NOBODY, &["posix-list"]).line();
+    let text = answer(as_user(directory.path(), NOBODY, &["posix-list"]));
     let mounted = std::fs::read_to_string("/proc/self/mountinfo")
         .unwrap()
         .contains(" - mqueue ");

@@ -120,7 +120,7 @@ impl Options {
     }
 
     /// Whether to remove the queue's name when the last of the halves that came of this open is dropped.
-    /// Who has the queue open keeps it.
+    /// Who has the queue open keeps it. A process that is killed leaves the name.
     #[must_use]
     pub fn unlink_on_drop(mut self, unlink: bool) -> Self {
         self.unlink = unlink;

@@ -123,7 +123,7 @@ impl Options {
     }
 
     /// Whether to remove the queue, with what is in it, when the last of the halves that came of this
-    /// open is dropped.
+    /// open is dropped. A process that is killed leaves it.
     #[must_use]
     pub fn remove_on_drop(mut self, remove: bool) -> Self {
         self.remove = remove;

@@ -202,7 +202,7 @@ impl Watch {
         let mut state = lock(&self.state);
         loop {
             if !state.demand.begin() {
-                if lingered || state.receivers == 0 || asked.is_err() {
+                if lingered || state.receivers == 0 {
                     break;
                 }
                 let (guard, timeout) = self
@@ -228,6 +228,10 @@ impl Watch {
             }
             self.put_back(&mut state);
             self.publish(&state);
+            if asked.is_err() {
+                // Whoever waits next tries it with a new helper.
+                break;
+            }
             if !wakers.is_empty() {
                 drop(state);
                 wakers.drain(..).for_each(Waker::wake);
@@ -236,6 +240,8 @@ impl Watch {
         }
         state.helper = false;
         state.interrupter = None;
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -134,7 +134,9 @@ async fn the_sink_keeps_one_message_that_has_no_room() {
     let (mut sender, mut receiver) = queue().split();
     let mut fed = 0_u32;
     loop {
-        let mut ready = pin!(futures::future::poll_fn(|cx| sender.poll_ready_unpin(cx)));
+        let ready = futures::future::poll_fn(|cx| sender.poll_ready_unpin(cx));
+        // Not for want of budget.
+        let mut ready = pin!(tokio::task::unconstrained(ready));
         match poll(ready.as_mut()) {
             Poll::Ready(done) => done.unwrap(),
             Poll::Pending => break,
@@ -389,10 +391,13 @@ async fn the_list() {
 #[test]
 fn outside_of_a_runtime() {
     let name = name();
-    let error = small().open(&name).unwrap_err();
-    assert!(error.to_string().contains("no Tokio runtime"), "{error}");
-    // The queue that was made on the way is gone.
-    assert!(posix::unlink(&name).is_err());
+    for options in [small(), small().unlink_on_drop(false)] {
+        let error = options.open(&name).unwrap_err();
+        assert!(error.to_string().contains("no Tokio runtime"), "{error}");
+        assert!(options.open_receiver(&name).is_err());
+        // The queue that was made on the way is gone.
+        assert!(posix::unlink(&name).is_err());
+    }
     // A sender needs none until the queue is full.
     let mut sender = small().open_sender(&name).unwrap();
     for _ in 0..4 {
@@ -400,6 +405,22 @@ fn outside_of_a_runtime() {
     }
     let error = futures::executor::block_on(sender.send("x")).unwrap_err();
     assert!(error.to_string().contains("no Tokio runtime"), "{error}");
+}
+
+/// Whoever sends or receives without end lets other tasks of the same worker have their turn.
+#[tokio::test]
+async fn other_tasks_have_their_turn() {
+    let (mut sender, mut receiver) = queue().split();
+    let flood = tokio::spawn(async move {
+        loop {
+            sender.feed(Message::from("x")).await.unwrap();
+            receiver.next().await.unwrap().unwrap();
+        }
+    });
+    for _ in 0..100 {
+        bounded(tokio::task::yield_now()).await;
+    }
+    flood.abort();
 }
 
 #[test]

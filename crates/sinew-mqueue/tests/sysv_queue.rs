@@ -215,7 +215,9 @@ async fn the_sink_keeps_one_message_that_has_no_room() {
     let (mut sender, mut receiver) = private().split();
     let mut fed = 0_u32;
     loop {
-        let mut ready = pin!(futures::future::poll_fn(|cx| sender.poll_ready_unpin(cx)));
+        let ready = futures::future::poll_fn(|cx| sender.poll_ready_unpin(cx));
+        // Not for want of budget.
+        let mut ready = pin!(tokio::task::unconstrained(ready));
         match poll(ready.as_mut()) {
             Poll::Ready(done) => done.unwrap(),
             Poll::Pending => break,
@@ -456,6 +458,22 @@ fn several_runtimes_and_one_that_ends_in_the_middle() {
         assert_eq!(done.unwrap().unwrap().kind(), Some(kind));
     }
     drop((first, second));
+}
+
+/// Whoever sends or receives without end lets other tasks of the same worker have their turn.
+#[tokio::test]
+async fn other_tasks_have_their_turn() {
+    let (mut sender, mut receiver) = private().split();
+    let flood = tokio::spawn(async move {
+        loop {
+            sender.feed(Message::from("x")).await.unwrap();
+            receiver.next().await.unwrap().unwrap();
+        }
+    });
+    for _ in 0..100 {
+        bounded(tokio::task::yield_now()).await;
+    }
+    flood.abort();
 }
 
 #[test]

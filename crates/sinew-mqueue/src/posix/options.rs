@@ -148,10 +148,8 @@ impl Options {
         let second = descriptor
             .try_clone()
             .map_err(|error| opened.error("dup", error))?;
-        Ok(Queue::new(
-            self.sender(Arc::clone(&opened), descriptor),
-            Receiver::new(opened, second)?,
-        ))
+        let receiver = Receiver::new(Arc::clone(&opened), second)?;
+        Ok(Queue::new(self.sender(opened, descriptor), receiver))
     }
 
     /// Opens a queue for sending; permission to write is enough.
@@ -175,10 +173,20 @@ impl Options {
     /// As for [`open`](Self::open).
     pub fn open_receiver(&self, name: impl AsRef<OsStr>) -> Result<Receiver, Error> {
         let (opened, descriptor) = self.opened(name.as_ref(), OpenOptions::readonly())?;
-        Receiver::new(opened, descriptor)
+        let receiver = Receiver::new(Arc::clone(&opened), descriptor)?;
+        self.settle(&opened);
+        Ok(receiver)
+    }
+
+    /// Nothing can fail any more.
+    fn settle(&self, opened: &Opened) {
+        if !self.unlink {
+            opened.keep();
+        }
     }
 
     fn sender(&self, opened: Arc<Opened>, descriptor: Descriptor) -> Sender {
+        self.settle(&opened);
         Sender::new(opened, descriptor, self.priority)
     }
 
@@ -194,7 +202,7 @@ impl Options {
         }
         how.nonblocking();
         let (descriptor, made) = self.find(bytes, &shown, how)?;
-        // From here on an error removes a queue that was just made.
+        // Until all is settled, an error removes a queue that was just made.
         let mut opened = Opened::new(bytes, shown, made || self.unlink);
         if made {
             let mode = Mode::from_raw_mode(self.mode);
@@ -209,9 +217,6 @@ impl Options {
                 opened.keep();
             }
             same?;
-        }
-        if !self.unlink {
-            opened.keep();
         }
         Ok((Arc::new(opened), descriptor))
     }

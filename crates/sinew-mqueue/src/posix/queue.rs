@@ -2,6 +2,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
@@ -48,7 +49,8 @@ pub struct Queue {
 pub(super) struct Opened {
     name: Vec<u8>,
     shown: String,
-    unlink: bool,
+    /// Whether dropping removes the name.
+    unlink: AtomicBool,
     pub(super) max_messages: usize,
     pub(super) message_size: usize,
 }
@@ -58,7 +60,7 @@ impl Opened {
         Self {
             name: name.to_vec(),
             shown,
-            unlink,
+            unlink: AtomicBool::new(unlink),
             max_messages: 0,
             message_size: 0,
         }
@@ -73,8 +75,8 @@ impl Opened {
     }
 
     /// Leaves the name in place on drop.
-    pub(super) fn keep(&mut self) {
-        self.unlink = false;
+    pub(super) fn keep(&self) {
+        self.unlink.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn attributes(&self, descriptor: &Descriptor) -> Result<Attributes, Error> {
@@ -104,7 +106,7 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        if self.unlink
+        if *self.unlink.get_mut()
             && let Err(error) = posixmq::remove_queue(&self.name)
             && !super::name::is_gone(&error)
         {

@@ -309,7 +309,12 @@ impl Sink<Message> for Sender {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.get_mut().poll_pending(cx)
+        let sender = self.get_mut();
+        if sender.pending.is_none() {
+            // What `start_send` sends at once takes part in the task's budget here.
+            ready!(coop::poll_proceed(cx)).made_progress();
+        }
+        sender.poll_pending(cx)
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {

@@ -9,6 +9,7 @@
 #![allow(clippy::print_stdout)]
 
 mod address;
+mod mqueue;
 mod payload;
 mod report;
 mod second;
@@ -39,7 +40,10 @@ struct Args {
 }
 
 fn stages() -> impl Iterator<Item = &'static Stage> {
-    shm::STAGES.iter().chain(address::STAGES)
+    shm::STAGES
+        .iter()
+        .chain(address::STAGES)
+        .chain(mqueue::STAGES)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -23,6 +23,7 @@ mod seed;
 mod server;
 mod skip;
 mod sys;
+mod threads;
 mod watchdog;
 mod wrong;
 
@@ -41,5 +42,6 @@ pub use seed::Random;
 pub use server::{Honest, Server};
 pub use skip::skip;
 pub use sys::SharedMap;
+pub use threads::assert_no_thread;
 pub use watchdog::Watchdog;
 pub use wrong::{epoll_instance, eventfd, wrong_bells, wrong_memories};

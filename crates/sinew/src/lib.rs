@@ -8,6 +8,7 @@
 //!
 //! | module | feature | addresses | |
 //! |---|---|---|---|
+//! | `mqueue` | `mqueue` (default) | `mq:/jobs`, `sysvmq:0x5e1f` | POSIX and SysV message queues |
 //! | `shm` | `shm` (default) | `shm:/run/app.sock`, `shm:@name` | channels through shared memory |
 //!
 //! The feature `full` has them all.
@@ -49,6 +50,9 @@ pub use sinew_core::{
     ErrorKind, Message, MessageSink, MessageStream, Messages, Scheme, StableFd, SysvTarget,
     TryRecvError, TrySendError,
 };
+#[cfg(feature = "mqueue")]
+#[doc(inline)]
+pub use sinew_mqueue as mqueue;
 #[cfg(feature = "shm")]
 #[doc(inline)]
 pub use sinew_shm as shm;

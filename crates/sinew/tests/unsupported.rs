@@ -2,7 +2,7 @@
 
 use sinew::{Address, ErrorKind, Scheme};
 
-const LANDED: &[Scheme] = &[Scheme::Shm];
+const LANDED: &[Scheme] = &[Scheme::Mq, Scheme::Shm, Scheme::SysvMq];
 
 fn sendable<T: Send>(_: &T) {}
 

@@ -1,16 +1,24 @@
 //! Opening by address: a file for each mechanism, and the choice between them.
 
+#[cfg(feature = "mqueue")]
+mod mqueue;
 #[cfg(feature = "shm")]
 mod shm;
 
 use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Scheme};
 
 /// The schemes that can be opened, with the feature that each needs and whether this build has it.
-const OPENABLE: &[(Scheme, &str, bool)] = &[(Scheme::Shm, "shm", cfg!(feature = "shm"))];
+const OPENABLE: &[(Scheme, &str, bool)] = &[
+    (Scheme::Shm, "shm", cfg!(feature = "shm")),
+    (Scheme::Mq, "mqueue", cfg!(feature = "mqueue")),
+    (Scheme::SysvMq, "mqueue", cfg!(feature = "mqueue")),
+];
 
 macro_rules! dispatch {
     ($open:ident($address:expr)) => {
         match $address.scheme() {
+            #[cfg(feature = "mqueue")]
+            Scheme::Mq | Scheme::SysvMq => mqueue::$open($address).await,
             #[cfg(feature = "shm")]
             Scheme::Shm => shm::$open($address).await,
             _ => Err(unsupported(stringify!($open), $address)),
@@ -36,6 +44,41 @@ macro_rules! dispatch {
 /// | `wait` | `adaptive` | `adaptive`, `park` or `spin`, as `shm::Wait` |
 ///
 /// The same address serves both ends: `mode` is for the one that listens.
+///
+/// # `mq:`
+///
+/// A POSIX message queue, by its name, which begins with a slash. Messages have a
+/// [priority](sinew_core::Message::priority), and the highest is received first. The queue outlives those
+/// who use it. Its stream does not end by itself, because nobody is told whether somebody will send.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `create` | | make the queue where there is none |
+/// | `exclusive` | | with `create`: fail where there is one |
+/// | `maxmsg` | `fs.mqueue.msg_default`, 10 | messages that the queue holds; one that exists must hold as many |
+/// | `mode` | 600 | permissions of a queue that is made, exactly |
+/// | `msgsize` | `fs.mqueue.msgsize_default`, `8K` | bytes of the longest message; one that exists must have the same |
+/// | `prio` | 0 | the priority of messages that are sent without one, up to 32767 |
+/// | `unlink` | | remove the name when the halves are dropped |
+///
+/// # `sysvmq:`
+///
+/// A SysV message queue, by its key (`sysvmq:0x5e1f`), the id that ipcs(1) lists (`sysvmq:id=3`), or the key
+/// that ftok(3) makes of a file (`sysvmq:/etc/app.conf`). Messages have a type, their
+/// [kind](sinew_core::Message::kind). The queue outlives those who use it; the stream ends when it is removed.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `create` | | make the queue where there is none |
+/// | `except` | | receive messages of all types but this one |
+/// | `exclusive` | | with `create`: fail where there is one |
+/// | `max-message` | what was sent | the longest message that is received; a longer one is an error, and stays |
+/// | `mode` | 600 | permissions of a queue that is made |
+/// | `project` | 1 | the number that ftok(3) takes besides a path |
+/// | `remove` | | remove the queue when the halves are dropped |
+/// | `type` | any | receive messages of this type; with a minus, of types up to it, the lowest first |
+///
+/// Messages that are sent without a type get `type`, or else 1 (2 with `except=1`).
 ///
 /// # Errors
 ///

@@ -11,6 +11,7 @@
 //! written against this crate alone.
 
 mod address;
+mod attempt;
 mod attributes;
 mod error;
 mod fd;
@@ -22,6 +23,7 @@ mod stream;
 mod sys;
 
 pub use address::{Address, AddressError, Endpoint, Scheme, SysvTarget};
+pub use attempt::{attempt, is_attempt};
 pub use attributes::Attributes;
 pub use error::{Error, ErrorKind, TryRecvError, TrySendError};
 pub use fd::AsyncIo;

@@ -7,13 +7,8 @@ mod stage;
 mod writer;
 
 use std::any::Any;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::str::FromStr;
-use std::task::{Context, Poll, Waker};
 use std::{error, fmt, io};
-
-use tokio::task::coop;
 
 pub use codec::FrameCodec;
 pub use encoder::{FrameEncoder, TokioCodec};
@@ -103,14 +98,5 @@ where
     match error {
         Some(error) => made.with_reason(error.to_string()).with_source(error),
         None => made,
-    }
-}
-
-/// Polls once, outside of any task: for what is tried and not waited for.
-fn attempt<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    let once = pin!(coop::unconstrained(poll_fn(|cx| poll(cx))));
-    match once.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
     }
 }

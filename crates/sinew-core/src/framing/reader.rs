@@ -1,5 +1,6 @@
 use std::fmt::{self, Display};
 use std::future::poll_fn;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::{error, io};
@@ -10,8 +11,8 @@ use tokio::io::AsyncRead;
 use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
-use super::{FrameCodec, attempt, codec_error};
-use crate::{Error, TryRecvError};
+use super::{FrameCodec, codec_error};
+use crate::{Error, TryRecvError, attempt};
 
 /// Bytes asked for at first.
 const LEAST: usize = 8 << 10;
@@ -155,7 +156,7 @@ where
     /// Receives a message if one is there.
     ///
     /// An `io` of Tokio may say that nothing is there until the runtime has heard of it; those of
-    /// Sinew's adapters ask the kernel.
+    /// Sinew's adapters ask the kernel (see [`is_attempt`](crate::is_attempt)).
     ///
     /// # Errors
     ///
@@ -233,6 +234,12 @@ where
             *yielded = true;
         }
         Poll::Ready(item)
+    }
+}
+
+impl<R: AsFd, D> AsFd for FrameReader<R, D> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
     }
 }
 

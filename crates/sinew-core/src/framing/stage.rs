@@ -8,6 +8,8 @@ use tokio::io::AsyncWrite;
 
 /// Bytes from which on it is cheaper to keep a payload where it is than to copy it.
 const KEPT: usize = 4096;
+/// Bytes of memory that are kept for the next message.
+const RETAINED: usize = 64 << 10;
 /// Pieces that are written at once.
 const SLICES: usize = 16;
 
@@ -62,6 +64,9 @@ impl Stage {
         self.pieces.clear();
         self.pieces_len = 0;
         self.tail.clear();
+        if self.tail.capacity() > RETAINED {
+            self.tail = BytesMut::new();
+        }
     }
 
     /// Writes once. `Ok(0)` does not come.

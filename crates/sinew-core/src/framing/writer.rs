@@ -1,6 +1,7 @@
 use std::fmt::{self, Display};
 use std::future::poll_fn;
 use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -8,8 +9,8 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::io::AsyncWrite;
 
-use super::{FrameCodec, FrameEncoder, Stage, TokioCodec, attempt};
-use crate::{Error, ErrorKind, MessageSink, TrySendError};
+use super::{FrameCodec, FrameEncoder, Stage, TokioCodec};
+use crate::{Error, ErrorKind, MessageSink, TrySendError, attempt};
 
 /// Staged bytes from which on the sink is not ready: as many as a pipe holds.
 const BOUND: usize = 64 << 10;
@@ -170,6 +171,11 @@ impl<W, E> FrameWriter<W, E> {
         error
     }
 
+    fn keep(&mut self, mut frame: Stage) {
+        frame.clear();
+        self.spare = frame;
+    }
+
     fn encode<M>(&mut self, message: &M) -> Result<Stage, Error>
     where
         E: FrameEncoder<M>,
@@ -178,8 +184,7 @@ impl<W, E> FrameWriter<W, E> {
         match self.encoder.encode_frame(message, &mut frame) {
             Ok(()) => Ok(frame),
             Err(error) => {
-                frame.clear();
-                self.spare = frame;
+                self.keep(frame);
                 Err(self.named(error))
             }
         }
@@ -210,8 +215,7 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
         drop(message);
         let mut accepted = false;
         let sent = poll_fn(|cx| self.poll_frame(cx, &mut frame, &mut accepted)).await;
-        frame.clear();
-        self.spare = frame;
+        self.keep(frame);
         sent
     }
 
@@ -233,8 +237,7 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
         };
         let mut accepted = false;
         let sent = attempt(|cx| self.poll_frame(cx, &mut frame, &mut accepted));
-        frame.clear();
-        self.spare = frame;
+        self.keep(frame);
         match sent {
             Some(Err(error)) => Err(TrySendError::closed(message, error)),
             None if !accepted => Err(TrySendError::Full(message)),
@@ -365,6 +368,12 @@ where
     E: FrameEncoder<Bytes> + Unpin,
 {
     type Native = Bytes;
+}
+
+impl<W: AsFd, E> AsFd for FrameWriter<W, E> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
+    }
 }
 
 impl<W: fmt::Debug, E: fmt::Debug> fmt::Debug for FrameWriter<W, E> {

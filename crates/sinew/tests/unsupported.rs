@@ -2,7 +2,7 @@
 
 use sinew::{Address, ErrorKind, Scheme};
 
-const LANDED: &[Scheme] = &[Scheme::Shm];
+const LANDED: &[Scheme] = &[Scheme::Exec, Scheme::Fd, Scheme::Fifo, Scheme::Shm];
 
 fn sendable<T: Send>(_: &T) {}
 

@@ -29,19 +29,23 @@ pub fn create(path: impl AsRef<Path>, mode: u32) -> Result<(), Error> {
 /// Makes the FIFO, or takes the one that is there, with these permissions if they are given.
 pub(super) fn create_or_take(path: &Path, mode: Option<u32>) -> Result<OwnedFd, Error> {
     for _ in 0..TRIES {
+        match take(path) {
+            Ok(fifo) => {
+                if let Some(mode) = mode {
+                    set_mode(&fifo, mode, path)?;
+                }
+                return Ok(fifo);
+            }
+            Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => {}
+            Err(error) => return Err(error),
+        }
         match make(path, mode) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed("mkfifo", error, path)),
+            // What somebody else has made in the meantime is taken.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("mkfifo", error, path));
+            }
+            _ => {}
         }
-        let fifo = match take(path) {
-            Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => continue,
-            taken => taken?,
-        };
-        if let Some(mode) = mode {
-            set_mode(&fifo, mode, path)?;
-        }
-        return Ok(fifo);
     }
     Err(Error::new(ErrorKind::System, "mkfifo")
         .with_address(path.display())

@@ -10,6 +10,7 @@
 
 mod address;
 mod payload;
+mod pipe;
 mod report;
 mod second;
 mod shm;
@@ -39,7 +40,10 @@ struct Args {
 }
 
 fn stages() -> impl Iterator<Item = &'static Stage> {
-    shm::STAGES.iter().chain(address::STAGES)
+    shm::STAGES
+        .iter()
+        .chain(pipe::STAGES)
+        .chain(address::STAGES)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -1,4 +1,4 @@
-//! Limits, permissions and signals, each in a process of its own.
+//! Limits and permissions, each in a process of its own.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sinew_core::{Error, ErrorKind};
-use sinew_integration_tests::{Watchdog, program, skip};
+use sinew_integration_tests::{Watchdog, skip};
 use sinew_pipe::{Options, fifo, pair};
 
 const PART: &str = "SINEW_PIPE_PART";
@@ -46,8 +46,6 @@ async fn second_process() {
     match part.as_str() {
         "descriptors" => descriptors(&path).await,
         "permission" => permission(&path).await,
-        "sigpipe" => sigpipe().await,
-        "sigpipe-splice" => sigpipe_splice().await,
         "umask" => umask(&path),
         "pipe-size" => pipe_size().await,
         other => panic!("{other}"),
@@ -141,52 +139,6 @@ async fn permission(path: &str) {
         &["mkfifo", "EACCES"],
     );
     assert!(fifo::create(format!("{path}2"), 0o600).is_err());
-}
-
-/// Where something has set SIGPIPE to its default, it does not end the process either.
-#[test]
-fn sigpipe_is_an_error() {
-    let _watchdog = Watchdog::new("sigpipe_is_an_error");
-    for name in ["sigpipe", "sigpipe-splice"] {
-        part(name, |_| {});
-    }
-}
-
-/// Through a program that is a child with the default disposition, which is inherited by nobody: `env`
-/// sets it for what it starts.
-#[test]
-fn sigpipe_at_its_default() {
-    let _watchdog = Watchdog::new("sigpipe_at_its_default");
-    let test = "sigpipe_at_its_default";
-    if program(test, "env").is_none() {
-        return;
-    }
-    // A Rust program ignores it from the start on, whatever it was: so this is what it comes to.
-    part("sigpipe", |command| {
-        command.arg0("env");
-    });
-}
-
-async fn sigpipe() {
-    let (mut sender, receiver) = pair().unwrap();
-    drop(receiver);
-    for _ in 0..3 {
-        assert!(sender.send("text").await.unwrap_err().is_closed());
-    }
-    let (mut sender, receiver) = Options::new().packet_pair().unwrap();
-    drop(receiver);
-    assert!(sender.send("text").await.unwrap_err().is_closed());
-}
-
-async fn sigpipe_splice() {
-    let (mut first, mut from) = Options::new().byte_pair().unwrap();
-    let (mut to, last) = Options::new().byte_pair().unwrap();
-    drop(last);
-    tokio::io::AsyncWriteExt::write_all(&mut first, b"text")
-        .await
-        .unwrap();
-    let mut splice = sinew_pipe::Splice::new(&mut from, &mut to);
-    assert!(splice.run().await.unwrap_err().is_closed());
 }
 
 /// The umask belongs to the process, so this has one of its own.

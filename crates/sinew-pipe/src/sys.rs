@@ -448,3 +448,45 @@ pub(crate) fn reap(pid: Pid) {
 pub(crate) fn is_only(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<bool> {
     Ok(rustix::fs::fcntl_getfl(fd)? & OFlags::ACCMODE == access)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::{Options, Pages, Splice};
+
+    fn set_sigpipe(action: libc::sighandler_t) {
+        // SAFETY: both are dispositions that need no handler.
+        unsafe { libc::signal(libc::SIGPIPE, action) };
+    }
+
+    /// It would end the process, and the test with it.
+    #[tokio::test]
+    async fn sigpipe_at_its_default_is_an_error_too() {
+        set_sigpipe(libc::SIG_DFL);
+        let ends = || Options::new().byte_pair().unwrap();
+        let ((mut first, mut from), (mut to, last)) = (ends(), ends());
+        first.write_all(b"text").await.unwrap();
+        drop(last);
+        for _ in 0..3 {
+            let error = to.write_all(b"text").await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        }
+        let splice = Splice::new(&mut from, &mut to).run().await;
+        assert!(splice.unwrap_err().is_closed());
+        let mut gift = Pages::new(1).unwrap().into_gift();
+        assert!(gift.send(&mut to).await.unwrap_err().is_closed());
+        // And none is left over for later.
+        let mut pending = empty_signals();
+        // SAFETY: the set is valid for the call to fill.
+        let pending = unsafe {
+            libc::sigpending(&raw mut pending);
+            libc::sigismember(&raw const pending, libc::SIGPIPE)
+        };
+        assert_eq!(pending, 0);
+        set_sigpipe(libc::SIG_IGN);
+        assert!(to.write_all(b"text").now_or_never().is_some());
+    }
+}

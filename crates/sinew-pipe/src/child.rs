@@ -391,6 +391,10 @@ impl Options {
     pub fn spawn(&self, command: &mut Command) -> Result<(ChildSender, ChildReceiver), Error> {
         let (sender, stdin) = self.sender()?;
         let (receiver, stdout) = self.receiver()?;
+        let (sender, receiver) = (
+            sender.with_address(name(command)),
+            receiver.with_address(name(command)),
+        );
         spawn(command, sender, receiver, stdin, stdout)
     }
 
@@ -409,6 +413,10 @@ impl Options {
     ) -> Result<(ChildSender<PacketSender>, ChildReceiver<PacketReceiver>), Error> {
         let (sender, stdin) = self.packet_sender()?;
         let (receiver, stdout) = self.packet_receiver()?;
+        let (sender, receiver) = (
+            sender.with_address(name(command)),
+            receiver.with_address(name(command)),
+        );
         spawn(command, sender, receiver, stdin, stdout)
     }
 
@@ -424,6 +432,7 @@ impl Options {
     /// As for [`spawn`](Self::spawn).
     pub fn spawn_sender(&self, command: &mut Command) -> Result<ChildSender, Error> {
         let (sender, stdin) = self.sender()?;
+        let sender = sender.with_address(name(command));
         spawn_sender(command, sender, stdin)
     }
 
@@ -441,6 +450,7 @@ impl Options {
         command: &mut Command,
     ) -> Result<ChildSender<PacketSender>, Error> {
         let (sender, stdin) = self.packet_sender()?;
+        let sender = sender.with_address(name(command));
         spawn_sender(command, sender, stdin)
     }
 
@@ -455,6 +465,7 @@ impl Options {
     /// As for [`spawn`](Self::spawn).
     pub fn spawn_receiver(&self, command: &mut Command) -> Result<ChildReceiver, Error> {
         let (receiver, stdout) = self.receiver()?;
+        let receiver = receiver.with_address(name(command));
         spawn_receiver(command, receiver, stdout)
     }
 
@@ -472,12 +483,17 @@ impl Options {
         command: &mut Command,
     ) -> Result<ChildReceiver<PacketReceiver>, Error> {
         let (receiver, stdout) = self.packet_receiver()?;
+        let receiver = receiver.with_address(name(command));
         spawn_receiver(command, receiver, stdout)
     }
 }
 
+fn name(command: &Command) -> String {
+    command.get_program().display().to_string()
+}
+
 fn start(command: &mut Command) -> Result<Arc<Process>, Error> {
-    let name = command.get_program().display().to_string();
+    let name = name(command);
     let started = command.spawn();
     // What is in the command would stay open here.
     command.stdin(Stdio::null()).stdout(Stdio::null());

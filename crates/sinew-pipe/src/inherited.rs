@@ -78,14 +78,15 @@ pub(crate) fn classify(fd: OwnedFd, access: OFlags) -> Result<Kind, Error> {
             .with_reason("it is a directory, which has no messages")
             .with_remedy("name a pipe, a file, a terminal or a socket")),
         FileType::Socket => Ok(Kind::Polled(fd, How::Socket)),
-        _ if sys::is_nonblocking(fd.as_fd()).map_err(failed)? => {
-            Ok(Kind::Polled(fd, How::NonBlocking))
-        }
         _ if file_type == FileType::Fifo || sys::is_terminal(fd.as_fd()) => {
+            // Even if `O_NONBLOCK` is set: who shares the description could take it away.
             match sys::reopen(fd.as_fd(), access | OFlags::NONBLOCK) {
-                Ok(own) => Ok(Kind::Polled(own, How::NonBlocking)),
+                // In a new description, a hang-up that has happened would be none.
+                Ok(own) if !sys::has_hung_up(fd.as_fd()).map_err(failed)? => {
+                    Ok(Kind::Polled(own, How::NonBlocking))
+                }
                 // Without /proc, or where the pipe belongs to another user.
-                Err(_) => Ok(Kind::Polled(fd, How::AskFirst)),
+                _ => Ok(Kind::Polled(fd, How::AskFirst)),
             }
         }
         _ => {

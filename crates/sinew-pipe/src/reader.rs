@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use rustix::event::PollFlags;
 use rustix::fs::{FileType, OFlags};
 use sinew_core::{AsyncIo, Error, is_attempt};
 use tokio::fs::File;
@@ -51,6 +50,8 @@ enum Source {
 #[derive(Debug)]
 struct Fifo {
     eof: Eof,
+    /// Whether no writer has been seen since it was opened.
+    is_fresh: bool,
     /// Keeps the FIFO from ever being without a writer.
     _held: Option<OwnedFd>,
     _place: Place,
@@ -116,6 +117,7 @@ impl Reader {
         let mut reader = Self::of_pipe(fd)?;
         reader.fifo = Some(Fifo {
             eof,
+            is_fresh: false,
             _held: held,
             _place: place,
         });
@@ -164,11 +166,17 @@ impl Reader {
                 "a file has no packets",
             )));
         };
-        let is_fifo = self.fifo.is_some();
-        let read = |fd: &OwnedFd| match read(fd.as_fd(), *how) {
-            // Of a FIFO that has had no writer yet, read(2) says the same as at the end.
-            Ok(0) if is_fifo && !has_hung_up(fd.as_fd())? => Err(io::ErrorKind::WouldBlock.into()),
-            done => done,
+        let mut fresh = self.fifo.as_mut().map(|fifo| &mut fifo.is_fresh);
+        let read = |fd: &OwnedFd| {
+            let done = read(fd.as_fd(), *how);
+            if let Some(is_fresh) = fresh.as_deref_mut().filter(|is_fresh| **is_fresh) {
+                // Of a FIFO that has had no writer yet, read(2) says the same as at the end.
+                if matches!(done, Ok(0)) && !sys::has_hung_up(fd.as_fd())? {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                *is_fresh = false;
+            }
+            done
         };
         let count = if is_attempt() {
             // Nobody waits: what counts is what the kernel has, not what the runtime has heard of.
@@ -193,12 +201,11 @@ impl Reader {
             let io = AsyncIo::with_interest(fd, Interest::READABLE)?;
             self.source = Source::Polled(io, *how);
         }
+        if let Some(fifo) = &mut self.fifo {
+            fifo.is_fresh = true;
+        }
         Ok(())
     }
-}
-
-fn has_hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(sys::poll_now(fd, PollFlags::IN)?.intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
 impl AsyncRead for Reader {

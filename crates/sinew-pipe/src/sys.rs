@@ -49,10 +49,6 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?)
 }
 
-pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(rustix::fs::fcntl_getfl(fd)?.contains(OFlags::NONBLOCK))
-}
-
 /// Makes each write a packet. On a pipe `O_DIRECT` means that; open(2) refuses it, fcntl(2) does not.
 pub(crate) fn set_packets(fd: BorrowedFd<'_>) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(fd)?;
@@ -107,6 +103,11 @@ pub(crate) fn poll_now(fd: BorrowedFd<'_>, events: PollFlags) -> io::Result<Poll
     };
     rustix::event::poll(&mut fds, Some(&NOW))?;
     Ok(fds[0].revents())
+}
+
+/// Whether all writers of a pipe that is read have gone.
+pub(crate) fn has_hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(poll_now(fd, PollFlags::IN)?.intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
 fn ask(fd: BorrowedFd<'_>, how: How, events: PollFlags) -> io::Result<()> {

@@ -226,6 +226,29 @@ async fn a_shared_description_stays_as_it_is() {
     assert_eq!(receiver.recv().await.unwrap(), None);
 }
 
+/// An inherited end of which all writers have gone already, with data left and without.
+#[tokio::test]
+async fn an_end_that_was_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fifo");
+    sinew_pipe::fifo::create(&path, 0o600).unwrap();
+    for text in ["", "a line\n"] {
+        let (anonymous, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
+        drop(writer);
+        let both = std::fs::File::options().read(true).write(true).open(&path);
+        let mut both = both.unwrap();
+        let named = std::fs::File::open(&path).unwrap();
+        both.write_all(text.as_bytes()).unwrap();
+        drop(both);
+        for fd in [OwnedFd::from(anonymous), OwnedFd::from(named)] {
+            let receiver = Options::new().receiver_of(Reader::from_fd(fd).unwrap());
+            let lines: Vec<_> = receiver.map(Result::unwrap).collect().await;
+            assert_eq!(lines.len(), text.lines().count());
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_pipe() {
     // A file is read and written, from where it is.

@@ -1,6 +1,6 @@
 //! Writers that are killed in the middle of a message.
 
-use std::process::Command;
+use std::process::{Child, Command};
 
 use sinew_integration_tests::{Random, Watchdog, python, scaled};
 use sinew_pipe::{Framing, Options, fifo};
@@ -29,6 +29,22 @@ print('cut', flush=True)
 signal.pause()
 ";
 
+/// Killed and reaped at the latest on drop.
+struct Killed(Child);
+
+impl Killed {
+    fn kill(&mut self) {
+        let _ended_before = self.0.kill();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 #[tokio::test]
 async fn a_frame_comes_whole_or_as_a_crash() {
     let _watchdog = Watchdog::new("a_frame_comes_whole_or_as_a_crash");
@@ -42,14 +58,13 @@ async fn a_frame_comes_whole_or_as_a_crash() {
         let (mut receiver, theirs) = Options::new().framing(Framing::Length).receiver().unwrap();
         let mut command = Command::new(&python);
         command.args(["-c", FLOOD]).stdout(theirs);
-        let mut child = command.spawn().unwrap();
+        let mut child = Killed(command.spawn().unwrap());
         drop(command);
         let last = random.below(40);
         let mut number = 0_u64;
         let ended = loop {
             if number == last {
-                child.kill().unwrap();
-                child.wait().unwrap();
+                child.kill();
             }
             match receiver.recv().await {
                 Ok(Some(frame)) => {
@@ -90,7 +105,7 @@ async fn a_fifo_goes_on_with_the_next_writer() {
         let (said, theirs) = Options::new().receiver().unwrap();
         let mut command = Command::new(&python);
         command.args(["-c", CUT]).arg(&path).stdout(theirs);
-        (command.spawn().unwrap(), said)
+        (Killed(command.spawn().unwrap()), said)
     };
     fifo::create(&path, 0o600).unwrap();
     let (mut child, mut said) = start();
@@ -105,14 +120,11 @@ async fn a_fifo_goes_on_with_the_next_writer() {
             );
         }
         assert_eq!(said.recv().await.unwrap().unwrap(), "cut");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.kill();
         let error = receiver.recv().await.unwrap_err();
         assert!(error.is_recoverable(), "{error}");
         assert_eq!(error.lost(), Some(1));
         assert!(error.to_string().contains("1000 of 39595 bytes"), "{error}");
         (child, said) = start();
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
 }

@@ -26,6 +26,10 @@ const BLOCK: usize = 4 * PIPE_BUF;
 /// whole page of the pipe, so a pipe of 64 KiB holds 16. The kernel drops empty packets, so they are
 /// refused.
 ///
+/// `send` is done when the packet is in the pipe, and sends nothing if it is dropped before. As a `Sink` it
+/// takes one packet ahead; `flush` or `close` it, since dropping the sender drops what the kernel has not
+/// taken.
+///
 /// # Examples
 ///
 /// ```

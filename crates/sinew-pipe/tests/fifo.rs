@@ -111,6 +111,33 @@ async fn waiting_can_be_given_up() {
 }
 
 #[tokio::test]
+async fn one_try_finds_who_is_there() {
+    let (_directory, path) = place();
+    fifo::create(&path, 0o600).unwrap();
+    let once = Options::new().timeout(Duration::ZERO);
+    assert!(once.receiver(&path).await.unwrap_err().is_timed_out());
+    assert!(once.sender(&path).await.unwrap_err().is_timed_out());
+    for _ in 0..100 {
+        let waiting = tokio::spawn({
+            let path = path.clone();
+            async move { Options::new().sender(path).await.unwrap() }
+        });
+        // It is there when its thread sleeps in open(2), which an open without waiting shows.
+        let mut tries = 0;
+        let receiver = loop {
+            match once.receiver(&path).await {
+                Ok(receiver) => break receiver,
+                Err(error) => assert!(error.is_timed_out(), "{error}"),
+            }
+            tries += 1;
+            assert!(tries < 1000);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        drop((receiver, waiting.await.unwrap()));
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_fifo_is_refused() {
     let (directory, path) = place();
     let error = Options::new().receiver(&path).await.unwrap_err();

@@ -51,9 +51,14 @@ pub(super) async fn wait(
         .stack_size(STACK)
         .spawn(move || {
             sys::allow_interrupt();
-            while !unwanted.load(Ordering::Acquire) {
+            // Once in any case: whom a deadline of no time at all finds there is served.
+            loop {
                 match sys::reopen(fifo.as_fd(), access) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                        if unwanted.load(Ordering::Acquire) {
+                            return;
+                        }
+                    }
                     opened => {
                         let _unwanted = answer.send(opened);
                         return;

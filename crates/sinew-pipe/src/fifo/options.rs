@@ -85,7 +85,7 @@ impl Options {
         self
     }
 
-    /// For how long to wait until somebody has the other end open.
+    /// For how long to wait until somebody has the other end open. Zero is one try.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);

@@ -159,8 +159,8 @@ fn impossible_parameters_are_failures() {
     let place = Place::new();
     let ended = start(&["recv", &format!("{}?capacity=3000", place.address())]).end();
     ended.failed(1, &["not a power of two", "use 4096"]);
-    let ended = start(&["recv", "mq:/jobs"]).end();
-    ended.failed(1, &["cannot open `mq:`", "it can open `shm:`"]);
+    let ended = start(&["recv", "fuse:/mnt/point/name"]).end();
+    ended.failed(1, &["cannot open `fuse:`", "it can open", "`shm:`"]);
 }
 
 #[test]

@@ -246,19 +246,24 @@ fn empty_signals() -> libc::sigset_t {
     }
 }
 
+extern "C" fn do_nothing(_: libc::c_int) {}
+
+fn handler() -> libc::sighandler_t {
+    let handler: extern "C" fn(libc::c_int) = do_nothing;
+    handler as libc::sighandler_t
+}
+
 /// The signal that ends a blocking call of a helper thread, with a handler that does nothing.
 ///
 /// It is the last real-time signal that nobody handles. `None` if there is none.
 fn interrupting_signal() -> Option<libc::c_int> {
-    extern "C" fn nothing(_: libc::c_int) {}
     static SIGNAL: OnceLock<Option<libc::c_int>> = OnceLock::new();
     *SIGNAL.get_or_init(|| {
         let free = |signal: &libc::c_int| action_of(*signal) == Some(libc::SIG_DFL);
         let signal = (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev().find(free)?;
         // SAFETY: as in `action_of`.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-        let handler: extern "C" fn(libc::c_int) = nothing;
-        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_sigaction = handler();
         // SAFETY: the handler is a function that does nothing, hence async-signal-safe; without
         // SA_RESTART, the call that it interrupts returns EINTR.
         let set = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
@@ -285,13 +290,19 @@ pub(crate) fn allow_interrupt() {
 
 /// Ends the blocking call of a thread, and waits for the end of the thread. The signal is repeated,
 /// because it may come before the call has begun.
+///
+/// If somebody has taken the signal for themselves, it is not sent: the thread ends with its call.
 pub(crate) fn interrupt<T>(thread: JoinHandle<T>) {
+    let mut pause = Duration::from_millis(1);
     while !thread.is_finished() {
-        if let Some(signal) = interrupting_signal() {
+        if let Some(signal) = interrupting_signal()
+            && action_of(signal) == Some(handler())
+        {
             // SAFETY: the thread has not been joined, so that its number is still its own.
             unsafe { libc::pthread_kill(thread.as_pthread_t(), signal) };
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
     }
     let _gone = thread.join();
 }

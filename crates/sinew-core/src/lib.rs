@@ -4,15 +4,18 @@
 //! - [`Error`] is the one error: what failed, on what, why, and what to do about it.
 //! - [`MessageStream`] and [`MessageSink`] tie a mechanism's own message type to `Message`.
 //! - [`Address`] names anything that can be opened, as `scheme:rest?key=value`.
+//! - [`FrameReader`] and [`FrameWriter`] keep the boundaries of messages on a stream of bytes.
 //! - [`AsyncIo`] is how every adapter that has a descriptor waits for it with Tokio.
 //!
 //! Programs use the `sinew` crate, which re-exports this one. Adapters for further mechanisms are
 //! written against this crate alone.
 
 mod address;
+mod attempt;
 mod attributes;
 mod error;
 mod fd;
+mod framing;
 mod message;
 mod messages;
 mod sink;
@@ -20,9 +23,11 @@ mod stream;
 mod sys;
 
 pub use address::{Address, AddressError, Endpoint, Scheme, SysvTarget};
+pub use attempt::{attempt, is_attempt};
 pub use attributes::Attributes;
 pub use error::{Error, ErrorKind, TryRecvError, TrySendError};
 pub use fd::AsyncIo;
+pub use framing::{FrameCodec, FrameEncoder, FrameReader, FrameWriter, Framing, Stage, TokioCodec};
 pub use message::{Credentials, Message};
 pub use messages::Messages;
 pub use sink::{BoxSink, MessageSink};

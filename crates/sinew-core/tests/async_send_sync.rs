@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 
 use sinew_core::{
     Address, AddressError, AsyncIo, Attributes, BoxSink, BoxStream, Credentials, Error, ErrorKind,
-    Message, Messages, Scheme, TryRecvError, TrySendError,
+    FrameCodec, FrameReader, FrameWriter, Framing, Message, Messages, Scheme, Stage, TokioCodec,
+    TryRecvError, TrySendError,
 };
 
 fn send<T: Send>() {}
@@ -23,9 +24,15 @@ fn types() {
     all::<Credentials>();
     all::<Error>();
     all::<ErrorKind>();
+    all::<FrameCodec>();
+    all::<FrameReader<OwnedFd>>();
+    all::<FrameWriter<OwnedFd>>();
+    all::<Framing>();
     all::<Message>();
     all::<Messages<OwnedFd>>();
     all::<Scheme>();
+    all::<Stage>();
+    all::<TokioCodec<OwnedFd>>();
     all::<TryRecvError>();
     all::<TrySendError<Message>>();
     send::<BoxStream>();
@@ -41,4 +48,11 @@ async fn futures() {
     let reader = AsyncIo::new(reader).unwrap();
     sendable(&reader.read_with(|_| Ok(())));
     sendable(&reader.write_with(|_| Ok(())));
+
+    let mut reader = FrameReader::new(&b""[..], Framing::Lines);
+    sendable(&reader.recv());
+    let mut writer = FrameWriter::new(Vec::new(), Framing::Lines);
+    sendable(&writer.send("text"));
+    sendable(&writer.flush());
+    sendable(&writer.close());
 }

@@ -9,6 +9,7 @@
 //! | module | feature | addresses | |
 //! |---|---|---|---|
 //! | `mqueue` | `mqueue` (default) | `mq:/jobs`, `sysvmq:0x5e1f` | POSIX and SysV message queues |
+//! | `pipe` | `pipe` (default) | `exec:sort -u`, `fd:0`, `fifo:/tmp/f` | pipes, to programs too, and FIFOs |
 //! | `shm` | `shm` (default) | `shm:/run/app.sock`, `shm:@name` | channels through shared memory |
 //!
 //! The feature `full` has them all.
@@ -47,12 +48,15 @@ mod open;
 pub use open::{open, open_receiver, open_sender};
 pub use sinew_core::{
     Address, AddressError, AsyncIo, Attributes, BoxSink, BoxStream, Credentials, Endpoint, Error,
-    ErrorKind, Message, MessageSink, MessageStream, Messages, Scheme, StableFd, SysvTarget,
-    TryRecvError, TrySendError,
+    ErrorKind, FrameCodec, FrameReader, FrameWriter, Framing, Message, MessageSink, MessageStream,
+    Messages, Scheme, StableFd, SysvTarget, TryRecvError, TrySendError,
 };
 #[cfg(feature = "mqueue")]
 #[doc(inline)]
 pub use sinew_mqueue as mqueue;
+#[cfg(feature = "pipe")]
+#[doc(inline)]
+pub use sinew_pipe as pipe;
 #[cfg(feature = "shm")]
 #[doc(inline)]
 pub use sinew_shm as shm;

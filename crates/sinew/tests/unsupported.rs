@@ -2,7 +2,14 @@
 
 use sinew::{Address, ErrorKind, Scheme};
 
-const LANDED: &[Scheme] = &[Scheme::Mq, Scheme::Shm, Scheme::SysvMq];
+const LANDED: &[Scheme] = &[
+    Scheme::Exec,
+    Scheme::Fd,
+    Scheme::Fifo,
+    Scheme::Mq,
+    Scheme::Shm,
+    Scheme::SysvMq,
+];
 
 fn sendable<T: Send>(_: &T) {}
 

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "mqueue")]
 mod mqueue;
+#[cfg(feature = "pipe")]
+mod pipe;
 #[cfg(feature = "shm")]
 mod shm;
 
@@ -12,6 +14,9 @@ const OPENABLE: &[(Scheme, &str, bool)] = &[
     (Scheme::Shm, "shm", cfg!(feature = "shm")),
     (Scheme::Mq, "mqueue", cfg!(feature = "mqueue")),
     (Scheme::SysvMq, "mqueue", cfg!(feature = "mqueue")),
+    (Scheme::Exec, "pipe", cfg!(feature = "pipe")),
+    (Scheme::Fd, "pipe", cfg!(feature = "pipe")),
+    (Scheme::Fifo, "pipe", cfg!(feature = "pipe")),
 ];
 
 macro_rules! dispatch {
@@ -19,6 +24,8 @@ macro_rules! dispatch {
         match $address.scheme() {
             #[cfg(feature = "mqueue")]
             Scheme::Mq | Scheme::SysvMq => mqueue::$open($address).await,
+            #[cfg(feature = "pipe")]
+            Scheme::Exec | Scheme::Fd | Scheme::Fifo => pipe::$open($address).await,
             #[cfg(feature = "shm")]
             Scheme::Shm => shm::$open($address).await,
             _ => Err(unsupported(stringify!($open), $address)),
@@ -79,6 +86,41 @@ macro_rules! dispatch {
 /// | `type` | any | receive messages of this type; with a minus, of types up to it, the lowest first |
 ///
 /// Messages that are sent without a type get `type`, or else 1 (2 with `except=1`).
+///
+/// # `exec:`
+///
+/// A program that is started, with pipes to its standard input and from its standard output; its
+/// standard error is ours. The words are taken apart as `pipe::command` says: with quotes, without a shell
+/// (`exec:sh -c 'a | b'` has one), and with `%3F` for a question mark. [`open_sender`] leaves its output
+/// to our standard output, [`open_receiver`] gives it no input.
+///
+/// The sink's `close` ends its input; a sink that was opened alone then waits for its end. A program that
+/// fails is an error with [`is_peer_crashed`](Error::is_peer_crashed) at the end. It is killed when the halves
+/// are dropped before.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `framing` | `lines` | `lines`, `length` (four bytes, big-endian, before each message) or `packet` (`O_DIRECT`: up to 4096 bytes, none empty) |
+/// | `max-message` | `16M`; `4096` for packets | the longest message, in both directions |
+///
+/// # `fd:`
+///
+/// A descriptor that this process was started with: a pipe, and for `lines` and `length` also a file, a
+/// terminal or a socket. From 3 on it is taken, once, and closed with what is opened; 0, 1 and 2 stay open
+/// besides. To [`open`] it for both directions, it has to have both. The parameters are those of `exec:`.
+///
+/// # `fifo:`
+///
+/// One end of a FIFO, once somebody has opened the other. It has one direction, so [`open`] fails.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `framing`, `max-message` | `lines`, `16M` | as for `exec:` |
+/// | `create` | no | make it if it is not there; it stays |
+/// | `mode` | what the umask leaves of 666 | with `create`: its permissions, exactly |
+/// | `eof` | `end` | to receive, when the last writer leaves: `end`, `reopen` (wait for the next), `hold` (never notice, and do not wait for the first) |
+/// | `timeout` | for ever | how long to wait for the other end |
+/// | `unlink` | no | remove it when this end is dropped |
 ///
 /// # Errors
 ///

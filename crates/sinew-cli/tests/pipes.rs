@@ -1,0 +1,70 @@
+//! Programs, descriptors and FIFOs, as a shell user has them.
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+
+/// Runs a script, in which `$S` is the program and `$D` a directory. Gives what it prints and its status.
+fn shell(script: &str) -> (String, Option<i32>) {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new("timeout")
+        .args(["60", "sh", "-c", script])
+        .env("S", env!("CARGO_BIN_EXE_sinew"))
+        .env("D", directory.path())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (printed + &said, output.status.code())
+}
+
+#[test]
+fn programs() {
+    let (printed, code) = shell("printf 'b\\na\\nb\\n' | $S send 'exec:sort -u'");
+    assert_eq!((printed.as_str(), code), ("a\nb\n", Some(0)));
+    let (printed, code) = shell("$S recv 'exec:seq 3'");
+    assert_eq!((printed.as_str(), code), ("1\n2\n3\n", Some(0)));
+    let (printed, code) = shell("$S recv 'exec:sh -c \"echo a; exit 3\"'");
+    assert!(
+        printed.starts_with("a\n") && printed.contains("exit status: 3"),
+        "{printed}"
+    );
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn descriptors() {
+    for (script, expected) in [
+        ("printf 'one\\ntwo' | $S recv fd:0", "one\ntwo\n"),
+        ("echo text > $D/f; $S recv fd:0 < $D/f", "text\n"),
+        ("echo text > $D/f; $S recv fd:7 7< $D/f", "text\n"),
+        ("$S send fd:1 x y | cat", "x\ny\n"),
+        ("$S send fd:1 x > $D/f; cat $D/f", "x\n"),
+        ("$S send fd:5 x y 5>&1 | cat", "x\ny\n"),
+        ("true | $S recv fd:0", ""),
+        ("$S recv fd:0 < /dev/null", ""),
+    ] {
+        assert_eq!(shell(script), (expected.to_owned(), Some(0)), "{script}");
+    }
+    let (said, code) = shell("$S recv fd:9");
+    assert!(said.contains("fd:9"), "{said}");
+    assert_eq!(code, Some(1));
+    let (said, code) = shell("$S recv fd:0 < /");
+    assert!(said.contains("directory"), "{said}");
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn fifos() {
+    let (printed, code) = shell("mkfifo $D/f; echo hello > $D/f & $S recv fifo:$D/f; wait");
+    assert_eq!((printed.as_str(), code), ("hello\n", Some(0)));
+    let (printed, code) = shell("mkfifo $D/f; cat $D/f & $S send fifo:$D/f a b; wait");
+    assert_eq!((printed.as_str(), code), ("a\nb\n", Some(0)));
+    let (printed, code) = shell(
+        "seq 1000 | $S send \"fifo:$D/f?create&unlink\" & sleep 0.2
+         $S recv fifo:$D/f | tail -n 1; wait; ls $D",
+    );
+    assert_eq!((printed.as_str(), code), ("1000\n", Some(0)));
+    let (said, code) = shell("mkfifo $D/f; $S recv --timeout 10ms fifo:$D/f");
+    assert!(said.contains("nobody opened it for writing"), "{said}");
+    assert_eq!(code, Some(1));
+}

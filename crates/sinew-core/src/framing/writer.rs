@@ -1,0 +1,390 @@
+use std::fmt::{self, Display};
+use std::future::poll_fn;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_sink::Sink;
+use tokio::io::AsyncWrite;
+
+use super::{FrameCodec, FrameEncoder, Stage, TokioCodec};
+use crate::{Error, ErrorKind, MessageSink, TrySendError, attempt};
+
+/// Staged bytes from which on the sink is not ready: as many as a pipe holds.
+const BOUND: usize = 64 << 10;
+
+/// Messages into a stream of bytes.
+///
+/// A frame is written whole or not at all, as long as the writer is used until it is flushed or closed:
+/// what the kernel has not taken of it yet stays in the writer, and goes out before anything else.
+/// Dropping the writer drops that rest, which a reader of length frames reports as a crash; `close` is
+/// the clean end.
+///
+/// # One by one, or in batches
+///
+/// [`send`](Self::send) writes at once, and is done when the kernel has the whole message. As a `Sink`
+/// it collects: `start_send` stages, `poll_flush` writes all that is staged together. `poll_ready` waits
+/// while 64 KiB or more are staged ([`with_bound`](Self::with_bound)), so that the writer holds at most
+/// that and one message. Payloads of 4 KiB and more that are given as [`Bytes`] are not copied.
+///
+/// # A send that is dropped
+///
+/// As long as the kernel has taken nothing of a message, dropping its `send` leaves it unsent. From the
+/// first byte on it is *accepted*, and goes out whole, exactly once: with the same future, or else
+/// with the next `send`, `flush` or `close`. [`accepted`](Self::accepted) tells which of the two it was.
+///
+/// # Examples
+///
+/// ```
+/// use sinew_core::{FrameReader, FrameWriter, Framing};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), sinew_core::Error> {
+/// let (left, right) = tokio::io::duplex(64);
+/// let mut writer = FrameWriter::new(left, Framing::Length);
+/// writer.send("any\nbytes").await?;
+/// writer.close().await?;
+///
+/// let mut reader = FrameReader::new(right, Framing::Length);
+/// assert_eq!(reader.recv().await?.as_deref(), Some(&b"any\nbytes"[..]));
+/// assert_eq!(reader.recv().await?, None);
+/// # Ok(())
+/// # }
+/// ```
+pub struct FrameWriter<W, E = FrameCodec> {
+    io: W,
+    encoder: E,
+    /// What was accepted and is not written yet.
+    stage: Stage,
+    /// Empty; kept for its memory.
+    spare: Stage,
+    bound: usize,
+    accepted: u64,
+    failed: Option<Error>,
+    closed: bool,
+    address: Option<String>,
+}
+
+impl<W> FrameWriter<W> {
+    /// Writes messages of this framing, or [`FrameCodec`], to `io`.
+    pub fn new(io: W, codec: impl Into<FrameCodec>) -> Self {
+        Self::with_encoder(io, codec.into())
+    }
+}
+
+impl<W, C> FrameWriter<W, TokioCodec<C>> {
+    /// Writes what a codec of `tokio-util` makes of messages to `io`.
+    ///
+    /// It may encode a message that is not sent, because the `send` was dropped or there was no room: it
+    /// should not count messages.
+    pub fn with_codec(io: W, codec: C) -> Self {
+        Self::with_encoder(io, TokioCodec::new(codec))
+    }
+}
+
+impl<W, E> FrameWriter<W, E> {
+    /// Writes the frames of `encoder` to `io`.
+    pub fn with_encoder(io: W, encoder: E) -> Self {
+        Self {
+            io,
+            encoder,
+            stage: Stage::default(),
+            spare: Stage::default(),
+            bound: BOUND,
+            accepted: 0,
+            failed: None,
+            closed: false,
+            address: None,
+        }
+    }
+
+    /// Sets how many staged bytes make the sink wait before it takes a further message; at least one.
+    #[must_use]
+    pub fn with_bound(mut self, bytes: usize) -> Self {
+        self.bound = bytes.max(1);
+        self
+    }
+
+    /// Names the other end in errors.
+    #[must_use]
+    pub fn with_address(mut self, address: impl Display) -> Self {
+        self.address = Some(address.to_string());
+        self
+    }
+
+    /// What is written to.
+    pub fn get_ref(&self) -> &W {
+        &self.io
+    }
+
+    /// What is written to. Bytes that are written past this writer may come within a frame, unless it
+    /// was flushed.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.io
+    }
+
+    /// What is written to. What was not flushed is dropped.
+    pub fn into_inner(self) -> W {
+        self.io
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &E {
+        &self.encoder
+    }
+
+    /// How many messages were accepted so far: each goes out whole, or the writer fails.
+    ///
+    /// If it has grown by one since before a `send` that was dropped, that message was accepted, and
+    /// must not be sent again.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Bytes that were accepted and are not written yet.
+    pub fn pending(&self) -> usize {
+        self.stage.len()
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match &self.failed {
+            Some(error) => Err(error.clone()),
+            None if self.closed => Err(self
+                .named(Error::new(ErrorKind::Closed, "send").with_reason("this end was closed"))),
+            None => Ok(()),
+        }
+    }
+
+    fn named(&self, error: Error) -> Error {
+        match (&self.address, error.address()) {
+            (Some(address), None) => error.with_address(address),
+            _ => error,
+        }
+    }
+
+    fn fail(&mut self, error: std::io::Error) -> Error {
+        let error = self.named(Error::from_io("write", error));
+        self.failed = Some(error.clone());
+        self.stage.clear();
+        error
+    }
+
+    fn keep(&mut self, mut frame: Stage) {
+        frame.clear();
+        self.spare = frame;
+    }
+
+    fn encode<M>(&mut self, message: &M) -> Result<Stage, Error>
+    where
+        E: FrameEncoder<M>,
+    {
+        let mut frame = mem::take(&mut self.spare);
+        match self.encoder.encode_frame(message, &mut frame) {
+            Ok(()) => Ok(frame),
+            Err(error) => {
+                self.keep(frame);
+                Err(self.named(error))
+            }
+        }
+    }
+}
+
+impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
+    /// Sends a message, and waits until the kernel has all of it.
+    ///
+    /// # Errors
+    ///
+    /// Of the encoder, after which the writer goes on. With a [`FrameCodec`]:
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded) for a message that is too long,
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a line with a newline in it. Of writing, after which
+    /// every further call repeats the error: [`Closed`](ErrorKind::Closed) where nobody reads any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropped before the kernel has taken any of the message, it is not sent; dropped
+    /// later, it is accepted, and goes out whole with the next call. See
+    /// [*A send that is dropped*](Self#a-send-that-is-dropped).
+    pub async fn send<M>(&mut self, message: M) -> Result<(), Error>
+    where
+        E: FrameEncoder<M>,
+    {
+        self.check()?;
+        let mut frame = self.encode(&message)?;
+        drop(message);
+        let mut accepted = false;
+        let sent = poll_fn(|cx| self.poll_frame(cx, &mut frame, &mut accepted)).await;
+        self.keep(frame);
+        sent
+    }
+
+    /// Sends a message if the kernel takes it, or the first part of it, now. The rest is
+    /// [`pending`](Self::pending) then, and goes out with the next call; until it has gone, there is no
+    /// room for another.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`](TrySendError::Full) if the kernel takes nothing now; otherwise as for
+    /// [`send`](Self::send). The message is handed back.
+    pub fn try_send<M>(&mut self, message: M) -> Result<(), TrySendError<M>>
+    where
+        E: FrameEncoder<M>,
+    {
+        let mut frame = match self.check().and_then(|()| self.encode(&message)) {
+            Ok(frame) => frame,
+            Err(error) => return Err(TrySendError::closed(message, error)),
+        };
+        let mut accepted = false;
+        let sent = attempt(|cx| self.poll_frame(cx, &mut frame, &mut accepted));
+        self.keep(frame);
+        match sent {
+            Some(Err(error)) => Err(TrySendError::closed(message, error)),
+            None if !accepted => Err(TrySendError::Full(message)),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    /// Writes all that was accepted.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing, as for [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what is left goes out with the next call.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_written(cx)).await
+    }
+
+    /// Writes all that was accepted, and ends the stream: the reader gets everything, then `None`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`flush`](Self::flush).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it may be called again.
+    pub async fn close(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_closed(cx)).await
+    }
+
+    /// Writes what is staged until at most `left` bytes are.
+    fn poll_drain(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<Result<(), Error>> {
+        if let Some(error) = &self.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        while self.stage.len() > left {
+            if let Err(error) = ready!(self.stage.poll_write(Pin::new(&mut self.io), cx)) {
+                return Poll::Ready(Err(self.fail(error)));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_drain(cx, 0))?;
+        match ready!(Pin::new(&mut self.io).poll_flush(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(self.fail(error))),
+        }
+    }
+
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.closed {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_drain(cx, 0))?;
+        match ready!(Pin::new(&mut self.io).poll_shutdown(cx)) {
+            Ok(()) => {
+                self.closed = true;
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(self.fail(error))),
+        }
+    }
+
+    /// Writes `frame` after all that is staged. Once a part of it is written, the rest is staged.
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        frame: &mut Stage,
+        accepted: &mut bool,
+    ) -> Poll<Result<(), Error>> {
+        if !*accepted {
+            ready!(self.poll_drain(cx, 0))?;
+            if !frame.is_empty()
+                && let Err(error) = ready!(frame.poll_write(Pin::new(&mut self.io), cx))
+            {
+                return Poll::Ready(Err(self.fail(error)));
+            }
+            *accepted = true;
+            self.accepted += 1;
+            mem::swap(&mut self.stage, frame);
+        }
+        self.poll_written(cx)
+    }
+}
+
+impl<W, E, M> Sink<M> for FrameWriter<W, E>
+where
+    W: AsyncWrite + Unpin,
+    E: FrameEncoder<M> + Unpin,
+{
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.check()?;
+        let left = self.bound - 1;
+        self.poll_drain(cx, left)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: M) -> Result<(), Error> {
+        self.check()?;
+        let this = &mut *self;
+        match this.encoder.encode_frame(&message, &mut this.stage) {
+            Ok(()) => {
+                this.accepted += 1;
+                Ok(())
+            }
+            Err(error) => Err(this.named(error)),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_written(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_closed(cx)
+    }
+}
+
+impl<W, E> MessageSink for FrameWriter<W, E>
+where
+    W: AsyncWrite + Unpin,
+    E: FrameEncoder<Bytes> + Unpin,
+{
+    type Native = Bytes;
+}
+
+impl<W: AsFd, E> AsFd for FrameWriter<W, E> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
+    }
+}
+
+impl<W: fmt::Debug, E: fmt::Debug> fmt::Debug for FrameWriter<W, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameWriter")
+            .field("io", &self.io)
+            .field("encoder", &self.encoder)
+            .field("pending", &self.stage.len())
+            .field("accepted", &self.accepted)
+            .field("failed", &self.failed)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}

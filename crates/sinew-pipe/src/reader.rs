@@ -1,0 +1,249 @@
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use rustix::fs::{FileType, OFlags};
+use sinew_core::{AsyncIo, Error, is_attempt};
+use tokio::fs::File;
+use tokio::io::{AsyncRead, Interest, ReadBuf};
+
+use crate::fifo::{Eof, Place};
+use crate::inherited;
+use crate::sys::{self, How};
+
+/// The end of a pipe that is read, as bytes: an [`AsyncRead`].
+///
+/// A descriptor that is no pipe works too: sockets and terminals, and, read on demand by Tokio's blocking
+/// threads, files and devices that cannot be waited for.
+///
+/// # Examples
+///
+/// ```
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut writer, mut reader) = sinew_pipe::Options::new().byte_pair()?;
+/// writer.write_all(b"any bytes").await?;
+/// writer.shutdown().await?;
+/// let mut all = Vec::new();
+/// reader.read_to_end(&mut all).await?;
+/// assert_eq!(all, b"any bytes");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    source: Source,
+    /// Of a FIFO: what is to be done when the last writer has left.
+    fifo: Option<Fifo>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Polled(AsyncIo<OwnedFd>, How),
+    File(File),
+}
+
+#[derive(Debug)]
+struct Fifo {
+    eof: Eof,
+    /// Whether no writer has been seen since it was opened.
+    is_fresh: bool,
+    /// Keeps the FIFO from ever being without a writer.
+    _held: Option<OwnedFd>,
+    _place: Place,
+}
+
+impl Reader {
+    /// Reads from a descriptor.
+    ///
+    /// `O_NONBLOCK` is not changed on it, since others may share the open file description; if it is not
+    /// set, a pipe or a terminal is opened anew through `/proc/self/fd`.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`InvalidInput`](sinew_core::ErrorKind::InvalidInput) for a directory, or a descriptor that
+    /// is not open for reading; the limits of open(2) and epoll(7).
+    ///
+    /// # Panics
+    ///
+    /// If the runtime was built without [`enable_io`](tokio::runtime::Builder::enable_io).
+    pub fn from_fd(fd: impl Into<OwnedFd>) -> Result<Self, Error> {
+        let fd = fd.into();
+        inherited::check_mode(fd.as_fd(), OFlags::WRONLY, "reading")?;
+        let source = match inherited::classify(fd, OFlags::RDONLY)? {
+            inherited::Kind::Polled(fd, how) => {
+                Source::Polled(AsyncIo::with_interest(fd, Interest::READABLE)?, how)
+            }
+            inherited::Kind::File(file) => Source::File(File::from_std(file)),
+        };
+        Ok(Self { source, fifo: None })
+    }
+
+    /// Takes a descriptor that this process was started with, by its number: 0 is the standard input.
+    ///
+    /// From 3 on the number is taken, once, and closed with the reader. The standard streams stay open in
+    /// the process besides.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if it is not open, [`InvalidInput`](sinew_core::ErrorKind::InvalidInput) if it is one that
+    /// the program has opened itself or taken already; and as for [`from_fd`](Self::from_fd).
+    pub fn inherited(number: i32) -> Result<Self, Error> {
+        inherited::take(number)
+            .and_then(Self::from_fd)
+            .map_err(|error| inherited::named(error, number))
+    }
+
+    /// Our own end of a pipe, which nobody else shares.
+    pub(crate) fn of_pipe(fd: OwnedFd) -> Result<Self, Error> {
+        sys::set_nonblocking(fd.as_fd()).map_err(|error| Error::from_io("fcntl", error))?;
+        let fd = AsyncIo::with_interest(fd, Interest::READABLE)?;
+        Ok(Self {
+            source: Source::Polled(fd, How::NonBlocking),
+            fifo: None,
+        })
+    }
+
+    pub(crate) fn of_fifo(
+        fd: OwnedFd,
+        eof: Eof,
+        held: Option<OwnedFd>,
+        place: Place,
+    ) -> Result<Self, Error> {
+        let mut reader = Self::of_pipe(fd)?;
+        reader.fifo = Some(Fifo {
+            eof,
+            is_fresh: false,
+            _held: held,
+            _place: place,
+        });
+        Ok(reader)
+    }
+
+    /// Bytes that the pipe holds: see [`Options::size`](crate::Options::size).
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` for what is no pipe.
+    pub fn size(&self) -> Result<usize, Error> {
+        sys::size(self.as_fd()).map_err(|error| Error::from_io("fcntl", error))
+    }
+
+    /// Whether there may be more after an end: a FIFO with [`Eof::Reopen`].
+    pub(crate) fn comes_back(&self) -> bool {
+        matches!(&self.fifo, Some(fifo) if fifo.eof == Eof::Reopen)
+    }
+
+    /// The descriptor as Tokio waits for it, unless it is a file.
+    pub(crate) fn polled(&self) -> Option<&AsyncIo<OwnedFd>> {
+        match &self.source {
+            Source::Polled(fd, _) => Some(fd),
+            Source::File(_) => None,
+        }
+    }
+
+    /// Reads what one read(2) gives to the end of `buffer`: a packet, where there are packets.
+    pub(crate) fn poll_read_append(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_with(cx, |fd, how| sys::read_append(fd, how, buffer))
+    }
+
+    fn poll_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(BorrowedFd<'_>, How) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let Source::Polled(io, how) = &self.source else {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a file has no packets",
+            )));
+        };
+        let mut fresh = self.fifo.as_mut().map(|fifo| &mut fifo.is_fresh);
+        let read = |fd: &OwnedFd| {
+            let done = read(fd.as_fd(), *how);
+            if let Some(is_fresh) = fresh.as_deref_mut().filter(|is_fresh| **is_fresh) {
+                // Of a FIFO that has had no writer yet, read(2) says the same as at the end.
+                if matches!(done, Ok(0)) && !sys::has_hung_up(fd.as_fd())? {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                *is_fresh = false;
+            }
+            done
+        };
+        let count = if is_attempt() {
+            // Nobody waits: what counts is what the kernel has, not what the runtime has heard of.
+            match io.try_read_with(read) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                done => done?,
+            }
+        } else {
+            ready!(io.poll_read_with(cx, read))?
+        };
+        if count == 0 && self.comes_back() {
+            self.reopen()?;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Makes a new open file description, in which the hang-up has not happened. The old one is kept
+    /// until then, so that the FIFO is never without a reader.
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Source::Polled(io, how) = &self.source {
+            let fd = sys::reopen(io.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?;
+            let io = AsyncIo::with_interest(fd, Interest::READABLE)?;
+            self.source = Source::Polled(io, *how);
+        }
+        if let Some(fifo) = &mut self.fifo {
+            fifo.is_fresh = true;
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Source::File(file) = &mut self.source {
+            return Pin::new(file).poll_read(cx, buffer);
+        }
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_with(cx, |fd, how| sys::read(fd, how, buffer))
+            .map_ok(|_count| ())
+    }
+}
+
+impl AsFd for Reader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.source {
+            Source::Polled(fd, _) => fd.as_fd(),
+            Source::File(file) => file.as_fd(),
+        }
+    }
+}
+
+/// The type of what a descriptor refers to, in words.
+pub(crate) fn type_name(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        _ => "something else",
+    }
+}

@@ -4,6 +4,7 @@
 //!
 //! - [`open`], [`open_sender`] and [`open_receiver`] open whatever an [`Address`] names, as a boxed sink
 //!   and a boxed stream of [`Message`]s. Which mechanism it is, is a matter of configuration then.
+//! - [`Bridge`] joins two addresses, whatever they are.
 //! - The modules are the mechanisms themselves, each with its own types and all that it can do.
 //!
 //! | module | feature | addresses | |
@@ -43,8 +44,10 @@
 //! # }
 //! ```
 
+mod bridge;
 mod open;
 
+pub use bridge::{Bridge, BridgeReport, LaneReport};
 pub use open::{open, open_receiver, open_sender};
 pub use sinew_core::{
     Address, AddressError, AsyncIo, Attributes, BoxSink, BoxStream, Credentials, Endpoint, Error,

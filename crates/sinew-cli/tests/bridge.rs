@@ -23,7 +23,7 @@ fn from_a_program_into_a_channel() {
 fn answers_come_back() {
     let place = Place::new();
     let answers = place.file("answers");
-    let bridge = start(&["bridge", &place.address(), "exec:tr a-z A-Z"]);
+    let bridge = start(&["bridge", &place.address(), "exec:sed -u y/onetw/ONETW/"]);
     place.until_bound();
     let client = format!(
         "exec:sh -c 'echo one; echo two; head -n 2 > {}'",

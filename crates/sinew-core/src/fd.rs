@@ -206,6 +206,44 @@ impl<T: AsFd> AsyncIo<T> {
         }
     }
 
+    /// As [`poll_read_with`](Self::poll_read_with), for a stream of bytes: `operation` also says whether
+    /// it *drained* the descriptor.
+    ///
+    /// It did if it read something, but less than it asked for, and there was no other reason for that
+    /// than that there is no more. The readiness is forgotten then, which saves the system call that
+    /// would only say [`WouldBlock`](io::ErrorKind::WouldBlock). On anything that has messages, a short
+    /// read proves nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read_with`](Self::read_with).
+    pub fn poll_read_stream<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut operation: impl FnMut(&T) -> io::Result<(R, bool)>,
+    ) -> Poll<io::Result<R>> {
+        loop {
+            let mut guard = ready!(self.fd.poll_read_ready(cx))?;
+            match uninterrupted(|| operation(self.get_ref())) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let closed = guard.ready().is_read_closed();
+                    guard.clear_ready();
+                    if closed {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok((result, drained)) => {
+                    if drained {
+                        guard.clear_ready();
+                    }
+                    return Poll::Ready(Ok(result));
+                }
+            }
+        }
+    }
+
     /// Performs `operation` now, or says [`WouldBlock`](io::ErrorKind::WouldBlock).
     ///
     /// Unlike [`AsyncFd::try_io`], it asks the kernel even if the runtime has not yet heard that the

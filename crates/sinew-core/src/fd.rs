@@ -147,6 +147,24 @@ impl<T: AsFd> AsyncIo<T> {
             .await
     }
 
+    /// Performs `operation` once the descriptor has an error to report.
+    ///
+    /// The kernel raises `EPOLLERR` for what arrived without data, such as an ICMP answer to a UDP
+    /// socket. `operation` is to take it (`SO_ERROR`), or to say
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if somebody else has; it takes nothing from those that
+    /// wait to read or to write.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read_with`](Self::read_with).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`read_with`](Self::read_with).
+    pub async fn error_with<R>(&self, operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        self.perform(Interest::ERROR, |_| false, operation).await
+    }
+
     /// Polls `operation` for when the descriptor is readable.
     ///
     /// Only the task that polled last is woken; where several wait, use [`read_with`](Self::read_with).

@@ -45,8 +45,10 @@ mod acceptor;
 mod backoff;
 mod buffer;
 mod failure;
+mod inet;
 mod link;
 mod outgoing;
 mod sys;
 
+use inet::{bind_inet, inet_addr, no_address, resolve};
 pub use outgoing::Outgoing;

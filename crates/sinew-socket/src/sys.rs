@@ -116,7 +116,7 @@ unsafe fn recvmsg(
     let mut name = name;
     if let Some(name) = &mut name {
         header.msg_name = (&raw mut name.address).cast();
-        header.msg_namelen = mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        header.msg_namelen = size::<libc::sockaddr_un>();
     }
     let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the header refers to memory of the lengths that it says, which outlives the call.
@@ -134,7 +134,7 @@ unsafe fn recvmsg(
     while let Some(message) = unsafe { next.as_ref() } {
         // SAFETY: the data follows its header, cmsg_len bytes with the header.
         let (data, header_len) = unsafe { (libc::CMSG_DATA(message), libc::CMSG_LEN(0)) };
-        let data_len = (message.cmsg_len as usize).saturating_sub(header_len as usize);
+        let data_len = message.cmsg_len.saturating_sub(header_len as _);
         match (message.cmsg_level, message.cmsg_type) {
             (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD) => {
                 for index in 0..data_len / mem::size_of::<RawFd>() {
@@ -166,6 +166,11 @@ unsafe fn recvmsg(
         control_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
         credentials,
     })
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "of small types")]
+const fn size<T>() -> libc::socklen_t {
+    mem::size_of::<T>() as libc::socklen_t
 }
 
 fn credentials_of(from: libc::ucred) -> Credentials {
@@ -253,7 +258,7 @@ pub(crate) fn receive_datagram(
 
 fn option<T>(socket: BorrowedFd<'_>, name: c_int) -> io::Result<T> {
     let mut value = MaybeUninit::<T>::zeroed();
-    let mut len = mem::size_of::<T>() as libc::socklen_t;
+    let mut len = size::<T>();
     // SAFETY: the kernel writes up to `len` bytes to the value, which has so many.
     let result = unsafe {
         libc::getsockopt(

@@ -38,7 +38,9 @@ use rustix::net::SocketAddrUnix;
 
 pub use inherited::{Inherited, inherited_listeners};
 pub use message::Message;
+pub(crate) use packet::too_long;
 pub use sinew_core::UnixEndpoint as Endpoint;
+pub(crate) use socket::set_nonblocking;
 
 /// An address as the kernel tells it; `None` for a socket without one.
 fn endpoint_of(address: &SocketAddrUnix) -> Option<Endpoint> {

@@ -79,6 +79,9 @@ impl ReadIo {
                 (Err(_), _) => {}
             }
         }
+        if matches!(&result, Ok(fds) if fds.len() > self.max_fds) {
+            result = Err(self.link.named(too_many_fds(self.max_fds)));
+        }
         let credentials = if self.credentials {
             while self.writers.get(1).is_some_and(|(start, _)| *start < end) {
                 self.writers.pop_front();
@@ -95,13 +98,27 @@ impl ReadIo {
         self.claim(u64::MAX).map(|(fds, _)| fds)
     }
 
-    /// How many descriptors are kept for the message that is not whole yet.
-    fn held(&self) -> usize {
-        let counts = self.arrived.iter();
-        counts
-            .filter_map(|arrival| arrival.fds.as_ref().ok())
-            .map(Vec::len)
-            .sum()
+    /// Whatever is kept when more is read belongs to the one message that is not whole yet. Closes it, if
+    /// that message cannot be delivered any more.
+    fn give_up(&mut self) {
+        let mut error = None;
+        let mut count = 0;
+        for arrival in &self.arrived {
+            match &arrival.fds {
+                Ok(fds) => count += fds.len(),
+                Err(lost) => error = Some(lost.clone()),
+            }
+        }
+        if count > self.max_fds {
+            error = error.or_else(|| Some(self.link.named(too_many_fds(self.max_fds))));
+        }
+        if let (Some(error), Some(last)) = (error, self.arrived.back().map(|back| back.last)) {
+            self.arrived.clear();
+            self.arrived.push_back(Arrival {
+                last,
+                fds: Err(error),
+            });
+        }
     }
 
     fn note(&mut self, received: &sys::Received) {
@@ -120,29 +137,13 @@ impl ReadIo {
         if self.fds.is_empty() && !received.control_truncated {
             return;
         }
+        self.give_up();
         let fds = std::mem::take(&mut self.fds);
         let fds = match loss(&fds, received.control_truncated, self.max_fds) {
             Some(error) => Err(self.link.named(error)),
-            None if self.held() + fds.len() > self.max_fds => {
-                Err(self.link.named(too_many_fds(self.max_fds)))
-            }
             None => Ok(fds),
         };
-        match (self.arrived.back_mut(), fds) {
-            // All that is kept belongs to one message, and what is wrong with it needs no second entry.
-            (Some(arrival), Err(error)) => {
-                arrival.last = last;
-                arrival.fds = Err(error);
-            }
-            (Some(arrival), Ok(fds)) => match &mut arrival.fds {
-                Ok(all) => {
-                    arrival.last = last;
-                    all.extend(fds);
-                }
-                Err(_) => arrival.last = last,
-            },
-            (None, fds) => self.arrived.push_back(Arrival { last, fds }),
-        }
+        self.arrived.push_back(Arrival { last, fds });
     }
 }
 

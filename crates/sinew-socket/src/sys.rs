@@ -289,6 +289,16 @@ pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Bytes that a TCP peer's host has not acknowledged.
+pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<c_int> {
+    let mut count: c_int = 0;
+    // SAFETY: SIOCOUTQ, which has the number of TIOCOUTQ, writes one int.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) } {
+        0 => Ok(count),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Takes a descriptor over that this process inherited. `None` if it is not open.
 ///
 /// The caller makes sure that it is meant for this process, by the protocol of sd_listen_fds(3), and

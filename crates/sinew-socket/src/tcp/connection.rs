@@ -170,8 +170,9 @@ impl Connection {
         (self.sender, self.receiver)
     }
 
-    /// The sender alone. What comes from the peer is dropped while the sender waits, and when it closes:
-    /// left unread, it would have the kernel reset the connection, and take what was sent with it.
+    /// The sender alone. What comes from the peer is dropped while the sender waits and closes: left
+    /// unread, it would have the kernel reset the connection, and throw away what is still on its way.
+    /// So [`close`](Sender::close) waits until the peer's host has everything.
     pub fn into_sender(mut self) -> Sender {
         self.sender.discard(self.receiver);
         self.sender

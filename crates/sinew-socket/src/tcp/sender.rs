@@ -2,7 +2,8 @@ use std::fmt;
 use std::future::poll_fn;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_sink::Sink;
@@ -10,7 +11,9 @@ use rustix::net::Shutdown;
 use sinew_core::{Error, FrameCodec, FrameEncoder, FrameWriter, MessageSink, TrySendError};
 
 use super::Receiver;
+use crate::backoff::Backoff;
 use crate::link::{WriteIo, once};
+use crate::sys;
 
 /// The half of a [`Connection`](super::Connection) that sends: a `Sink` of [`Bytes`].
 ///
@@ -25,6 +28,7 @@ pub struct Sender {
     closed: bool,
     /// The other direction, of which nothing is wanted.
     discard: Option<Receiver>,
+    backoff: Backoff,
 }
 
 impl Sender {
@@ -35,6 +39,7 @@ impl Sender {
             keep_open: false,
             closed: false,
             discard: None,
+            backoff: Backoff::new(Duration::from_micros(200), Duration::from_millis(20)),
         }
     }
 
@@ -133,8 +138,32 @@ impl Sender {
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let closed = Sink::<Bytes>::poll_close(Pin::new(&mut self.writer), cx);
-        self.closed |= matches!(closed, Poll::Ready(Ok(())));
-        self.discard_while(cx, closed)
+        let closed = self.discard_while(cx, closed);
+        if matches!(closed, Poll::Ready(Ok(()))) {
+            ready!(self.poll_acknowledged(cx));
+            self.closed = true;
+        }
+        closed
+    }
+
+    /// Where answers are dropped, the connection will be reset if some are unread when it goes, and what
+    /// the peer's host does not have by then is lost. Nothing tells when it has, so look again and again.
+    fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(receiver) = &mut self.discard {
+            receiver.discard(cx);
+            if !matches!(
+                sys::unacknowledged(self.writer.get_ref().link.socket()),
+                Ok(1..)
+            ) {
+                break;
+            }
+            if self.backoff.is_waiting() {
+                ready!(self.backoff.poll_over(cx));
+            } else {
+                self.backoff.failed();
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Takes what the peer sends, where nobody else does: it might wait for that.

@@ -78,8 +78,14 @@ async fn options_are_set() {
             Duration::from_secs(7)
         );
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
-        assert_eq!(socket.linger().unwrap(), Some(Duration::from_secs(2)));
+        // Waited for without blocking a thread.
+        assert_eq!(socket.linger().unwrap(), None);
     }
+    let (client, _server) = meet(&Options::new().linger(Duration::ZERO)).await;
+    assert_eq!(
+        SockRef::from(&client).linger().unwrap(),
+        Some(Duration::ZERO)
+    );
     let (client, _server) = meet(&Options::new()).await;
     let socket = SockRef::from(&client);
     assert!(!socket.tcp_nodelay().unwrap() && !socket.keepalive().unwrap());
@@ -266,6 +272,26 @@ async fn answers_that_nobody_wants() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     drop(sender);
     assert_eq!(bounded(echo).await.unwrap(), 200);
+}
+
+/// A sender that lingers is done when the peer's host has everything, or says that it has not.
+#[tokio::test]
+async fn lingering() {
+    let options = Options::new()
+        .linger(Duration::from_millis(300))
+        .send_buffer(200_000)
+        .recv_buffer(4096);
+    let (mut client, mut server) = meet(&options).await;
+    bounded(client.send(vec![1; 100_000])).await.unwrap();
+    let error = bounded(client.close()).await.unwrap_err();
+    assert!(error.is_timed_out(), "{error}");
+    let reading = tokio::spawn(async move {
+        assert_eq!(server.recv().await.unwrap().unwrap().len(), 100_000);
+        assert!(server.recv().await.unwrap().is_none());
+        server
+    });
+    let _server = bounded(reading).await.unwrap();
+    bounded(client.close()).await.unwrap();
 }
 
 #[tokio::test]

@@ -69,7 +69,11 @@ impl Connection {
             .ok_or_else(|| crate::no_address(&address, "getsockname"))?;
         let link = Link::new(socket, address)?;
         Ok(Self {
-            sender: Sender::new(WriteIo::new(link.clone()), options.codec.clone()),
+            sender: Sender::new(
+                WriteIo::new(link.clone()),
+                options.codec.clone(),
+                options.linger,
+            ),
             receiver: Receiver::new(
                 ReadIo {
                     link,

@@ -84,7 +84,7 @@ pub struct Options {
     pub(super) wait_for_listener: Option<Duration>,
     nodelay: bool,
     keepalive: Option<Keepalive>,
-    linger: Option<Duration>,
+    pub(super) linger: Option<Duration>,
     reuse_address: bool,
     reuse_port: bool,
     only_v6: bool,
@@ -156,9 +156,12 @@ impl Options {
         self
     }
 
-    /// What becomes of data that the peer has not acknowledged when the connection is dropped: with
-    /// zero it is thrown away, and the peer gets a reset (`SO_LINGER`). With a longer time, *dropping
-    /// blocks* the thread until the data is acknowledged or the time is over: whole seconds.
+    /// What becomes of data that the peer's host has not acknowledged when the sender closes.
+    ///
+    /// With zero it is thrown away when the connection is dropped, and the peer gets a reset
+    /// (`SO_LINGER`). With a longer time, [`close`](super::Sender::close) waits until everything is
+    /// acknowledged, and fails if that takes longer. Without either, the kernel goes on in the
+    /// background. (The kernel's own way to wait would block the thread that drops the connection.)
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = Some(linger);
@@ -342,8 +345,8 @@ impl Options {
             let set = prepared.set_tcp_keepalive(&keepalive);
             set.map_err(|error| option("SO_KEEPALIVE", error))?;
         }
-        if let Some(linger) = self.linger {
-            let set = prepared.set_linger(Some(linger));
+        if self.linger == Some(Duration::ZERO) {
+            let set = prepared.set_linger(self.linger);
             set.map_err(|error| option("SO_LINGER", error))?;
         }
         Connection::new(socket, address, self)

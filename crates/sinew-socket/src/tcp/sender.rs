@@ -8,7 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_sink::Sink;
 use rustix::net::Shutdown;
-use sinew_core::{Error, FrameCodec, FrameEncoder, FrameWriter, MessageSink, TrySendError};
+use sinew_core::{
+    Error, ErrorKind, FrameCodec, FrameEncoder, FrameWriter, MessageSink, TrySendError,
+};
+use tokio::time::Instant;
 
 use super::Receiver;
 use crate::backoff::Backoff;
@@ -28,17 +31,22 @@ pub struct Sender {
     closed: bool,
     /// The other direction, of which nothing is wanted.
     discard: Option<Receiver>,
+    /// For how long to wait until everything is acknowledged.
+    linger: Option<Duration>,
+    deadline: Option<Instant>,
     backoff: Backoff,
 }
 
 impl Sender {
-    pub(super) fn new(io: WriteIo, codec: FrameCodec) -> Self {
+    pub(super) fn new(io: WriteIo, codec: FrameCodec, linger: Option<Duration>) -> Self {
         let address = io.link.address.clone();
         Self {
             writer: FrameWriter::new(io, codec).with_address(address),
             keep_open: false,
             closed: false,
             discard: None,
+            linger: linger.filter(|linger| !linger.is_zero()),
+            deadline: None,
             backoff: Backoff::new(Duration::from_micros(200), Duration::from_millis(20)),
         }
     }
@@ -50,7 +58,7 @@ impl Sender {
     /// # Errors
     ///
     /// With [`is_peer_crashed`](Error::is_peer_crashed) if the connection was reset, or the peer does
-    /// not answer any more; of kind [`Closed`](sinew_core::ErrorKind::Closed) (`EPIPE`) after that. For
+    /// not answer any more; of kind [`Closed`](ErrorKind::Closed) (`EPIPE`) after that. For
     /// a message that is longer than [`max_message`](super::Options::max_message), or a line with a
     /// newline in it, nothing was sent, and the sender may be used further.
     ///
@@ -106,7 +114,8 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send).
+    /// As for [`send`](Self::send); of kind [`TimedOut`](ErrorKind::TimedOut) if the peer's host has not
+    /// acknowledged everything in the time that [`linger`](super::Options::linger) gives it.
     ///
     /// # Cancel safety
     ///
@@ -139,23 +148,41 @@ impl Sender {
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let closed = Sink::<Bytes>::poll_close(Pin::new(&mut self.writer), cx);
         let closed = self.discard_while(cx, closed);
-        if matches!(closed, Poll::Ready(Ok(()))) {
-            ready!(self.poll_acknowledged(cx));
+        if matches!(closed, Poll::Ready(Ok(()))) && !self.closed {
+            ready!(self.poll_acknowledged(cx))?;
             self.closed = true;
         }
         closed
     }
 
     /// Where answers are dropped, the connection will be reset if some are unread when it goes, and what
-    /// the peer's host does not have by then is lost. Nothing tells when it has, so look again and again.
-    fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Some(receiver) = &mut self.discard {
-            receiver.discard(cx);
-            if !matches!(
-                sys::unacknowledged(self.writer.get_ref().link.socket()),
-                Ok(1..)
-            ) {
+    /// the peer's host does not have by then is lost; and a sender may have been told to linger. Nothing
+    /// tells when everything has arrived, so look again and again.
+    fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while self.discard.is_some() || self.linger.is_some() {
+            if let Some(receiver) = &mut self.discard {
+                receiver.discard(cx);
+            }
+            let link = &self.writer.get_ref().link;
+            // A connection that was reset has no peer any more, and keeps its count.
+            let is_connected = rustix::net::getpeername(link.socket()).is_ok();
+            let left = sys::unacknowledged(link.socket());
+            let Ok(left @ 1..) = left else { break };
+            if !is_connected {
                 break;
+            }
+            if let Some(linger) = self.linger {
+                let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + linger);
+                if Instant::now() >= deadline {
+                    self.deadline = None;
+                    return Poll::Ready(Err(link.named(
+                        Error::new(ErrorKind::TimedOut, "close")
+                            .with_reason(format!(
+                                "the peer's host has not acknowledged {left} bytes within {linger:?}"
+                            ))
+                            .with_remedy("raise linger, or look at why the peer does not read"),
+                    )));
+                }
             }
             if self.backoff.is_waiting() {
                 ready!(self.backoff.poll_over(cx));
@@ -163,7 +190,7 @@ impl Sender {
                 self.backoff.failed();
             }
         }
-        Poll::Ready(())
+        Poll::Ready(Ok(()))
     }
 
     /// Takes what the peer sends, where nobody else does: it might wait for that.

@@ -115,6 +115,10 @@ impl Receiver {
         }
     }
 
+    pub(super) fn connected(&mut self) {
+        self.is_connected = true;
+    }
+
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));

@@ -155,6 +155,20 @@ impl Socket {
         self.local
     }
 
+    /// Connects a socket that is bound: it sends to this address, and receives from it alone. What came
+    /// from others before is still received.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Options::connect`].
+    pub fn set_peer(&mut self, address: SocketAddr) -> Result<(), Error> {
+        rustix::net::connect(self.as_fd(), &address).map_err(|errno| {
+            Error::from_raw_os_error("connect", errno.raw_os_error()).with_address(address)
+        })?;
+        self.receiver.connected();
+        Ok(())
+    }
+
     /// Joins a multicast group, on an interface.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use sinew_core::{BoundPath, Error, MessageSink, TryRecvError, TrySendError, Unix
 
 use super::{Options, Receiver, Sender};
 use crate::Outgoing;
+use crate::failure;
 use crate::link::Link;
 use crate::unix::packet::{Inbox, Outbox};
 use crate::unix::{Message, endpoint_of};
@@ -151,6 +152,18 @@ impl Socket {
     /// As for [`Sender::close`].
     pub async fn close(&mut self) -> Result<(), Error> {
         self.sender.close().await
+    }
+
+    /// Connects a socket that is bound: it sends to this address, and receives from it alone. What came
+    /// from others before is still received.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Options::connect`].
+    pub fn set_peer(&mut self, endpoint: &UnixEndpoint) -> Result<(), Error> {
+        let addr = endpoint.to_socket_addr("connect")?;
+        rustix::net::connect(self.as_fd(), &addr)
+            .map_err(|errno| failure::of_connect(failure::system("connect", errno, endpoint)))
     }
 
     /// Where it is bound; `None` if it is not.

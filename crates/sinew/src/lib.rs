@@ -9,6 +9,7 @@
 //! | module | feature | addresses | |
 //! |---|---|---|---|
 //! | `shm` | `shm` (default) | `shm:/run/app.sock`, `shm:@name` | channels through shared memory |
+//! | `socket` | `socket` (default) | `unix:/run/x.sock`, `unix-dgram:@name`, `unix-seqpacket:/run/x.sock`, `tcp:127.0.0.1:9000`, `udp:127.0.0.1:5000` | sockets |
 //!
 //! The feature `full` has them all.
 //!
@@ -46,9 +47,12 @@ mod open;
 pub use open::{open, open_receiver, open_sender};
 pub use sinew_core::{
     Address, AddressError, AsyncIo, Attributes, BoxSink, BoxStream, Credentials, Endpoint, Error,
-    ErrorKind, Message, MessageSink, MessageStream, Messages, Scheme, StableFd, SysvTarget,
-    TryRecvError, TrySendError,
+    ErrorKind, FrameCodec, FrameReader, FrameWriter, Framing, Message, MessageSink, MessageStream,
+    Messages, Scheme, StableFd, SysvTarget, TryRecvError, TrySendError, UnixEndpoint,
 };
 #[cfg(feature = "shm")]
 #[doc(inline)]
 pub use sinew_shm as shm;
+#[cfg(feature = "socket")]
+#[doc(inline)]
+pub use sinew_socket as socket;

@@ -2,7 +2,14 @@
 
 use sinew::{Address, ErrorKind, Scheme};
 
-const LANDED: &[Scheme] = &[Scheme::Shm];
+const LANDED: &[Scheme] = &[
+    Scheme::Shm,
+    Scheme::Unix,
+    Scheme::UnixDgram,
+    Scheme::UnixSeqpacket,
+    Scheme::Tcp,
+    Scheme::Udp,
+];
 
 fn sendable<T: Send>(_: &T) {}
 

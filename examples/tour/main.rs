@@ -13,6 +13,7 @@ mod payload;
 mod report;
 mod second;
 mod shm;
+mod socket;
 mod stage;
 
 use std::process::ExitCode;
@@ -39,7 +40,10 @@ struct Args {
 }
 
 fn stages() -> impl Iterator<Item = &'static Stage> {
-    shm::STAGES.iter().chain(address::STAGES)
+    shm::STAGES
+        .iter()
+        .chain(address::STAGES)
+        .chain(socket::STAGES)
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -143,7 +143,7 @@ fn tcp_connections() {
         // A reset leaves no port behind that would have to wait.
         let options = tcp::Options::new().linger(std::time::Duration::ZERO);
         let mut listener = options.bind("127.0.0.1:0").await.unwrap();
-        for _ in 0..scaled(FULL / 4) {
+        for _ in 0..scaled(FULL) {
             let mut client = options.connect(listener.local_addr()).await.unwrap();
             let mut server = listener.accept().await.unwrap();
             client.send("ping").await.unwrap();

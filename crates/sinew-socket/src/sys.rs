@@ -23,6 +23,9 @@ const SO_PEERPIDFD: c_int = 77;
 /// From linux/socket.h.
 const SCM_PIDFD: c_int = 4;
 
+/// Words.
+const SLACK: usize = 8;
+
 /// Room for what comes beside the bytes, used again for each call.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -31,14 +34,15 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Room for the sender's credentials and this many descriptors, or a few more.
+    /// Room for the sender's credentials and this many descriptors, or a few more, and for what else
+    /// whoever made the socket may have turned on.
     pub(crate) fn new(max_fds: usize) -> Self {
         let fds = u32::try_from(max_fds * mem::size_of::<RawFd>()).unwrap_or(u32::MAX);
         let credentials = u32::try_from(mem::size_of::<libc::ucred>()).unwrap_or(u32::MAX);
         // SAFETY: CMSG_SPACE only computes.
         let bytes = unsafe { libc::CMSG_SPACE(credentials) + libc::CMSG_SPACE(fds) };
         Self {
-            space: vec![MaybeUninit::uninit(); (bytes as usize).div_ceil(8)].into(),
+            space: vec![MaybeUninit::uninit(); (bytes as usize).div_ceil(8) + SLACK].into(),
         }
     }
 }

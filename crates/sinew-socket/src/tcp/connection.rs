@@ -63,7 +63,8 @@ impl Connection {
         address: Arc<str>,
         options: &Options,
     ) -> Result<Self, Error> {
-        let peer = crate::inet_addr(rustix::net::getpeername(&socket), "getpeername")?
+        let peer = crate::inet_addr(rustix::net::getpeername(&socket), "getpeername")
+            .map_err(|error| error.with_address(&address))?
             .ok_or_else(|| crate::no_address(&address, "getpeername"))?;
         let local = crate::inet_addr(rustix::net::getsockname(&socket).map(Some), "getsockname")?
             .ok_or_else(|| crate::no_address(&address, "getsockname"))?;
@@ -169,7 +170,9 @@ impl Connection {
         &mut self.receiver
     }
 
-    /// Splits into halves, for different tasks. Dropping the sender ends its direction.
+    /// Splits into halves, for different tasks. Dropping the sender ends its direction. Where nothing is
+    /// to be received, use [`into_sender`](Self::into_sender): what is unread when both halves have gone
+    /// has the connection reset.
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender, self.receiver)
     }

@@ -21,6 +21,7 @@ mod messages;
 mod sink;
 mod stream;
 mod sys;
+mod unix;
 
 pub use address::{Address, AddressError, Endpoint, Scheme, SysvTarget};
 pub use attempt::{attempt, is_attempt};
@@ -33,3 +34,4 @@ pub use messages::Messages;
 pub use sink::{BoxSink, MessageSink};
 pub use stream::{BoxStream, MessageStream};
 pub use sys::StableFd;
+pub use unix::{BoundPath, UnixEndpoint, bind_unix};

@@ -12,6 +12,7 @@
 //! | `mqueue` | `mqueue` (default) | `mq:/jobs`, `sysvmq:0x5e1f` | POSIX and SysV message queues |
 //! | `pipe` | `pipe` (default) | `exec:sort -u`, `fd:0`, `fifo:/tmp/f` | pipes, to programs too, and FIFOs |
 //! | `shm` | `shm` (default) | `shm:/run/app.sock`, `shm:@name` | channels through shared memory |
+//! | `socket` | `socket` (default) | `unix:/run/x.sock`, `unix-dgram:@name`, `unix-seqpacket:/run/x.sock`, `tcp:127.0.0.1:9000`, `udp:127.0.0.1:5000` | sockets |
 //!
 //! The feature `full` has them all.
 //!
@@ -52,7 +53,7 @@ pub use open::{open, open_receiver, open_sender};
 pub use sinew_core::{
     Address, AddressError, AsyncIo, Attributes, BoxSink, BoxStream, Credentials, Endpoint, Error,
     ErrorKind, FrameCodec, FrameReader, FrameWriter, Framing, Message, MessageSink, MessageStream,
-    Messages, Scheme, StableFd, SysvTarget, TryRecvError, TrySendError,
+    Messages, Scheme, StableFd, SysvTarget, TryRecvError, TrySendError, UnixEndpoint,
 };
 #[cfg(feature = "mqueue")]
 #[doc(inline)]
@@ -63,3 +64,6 @@ pub use sinew_pipe as pipe;
 #[cfg(feature = "shm")]
 #[doc(inline)]
 pub use sinew_shm as shm;
+#[cfg(feature = "socket")]
+#[doc(inline)]
+pub use sinew_socket as socket;

@@ -9,6 +9,11 @@ const LANDED: &[Scheme] = &[
     Scheme::Mq,
     Scheme::Shm,
     Scheme::SysvMq,
+    Scheme::Unix,
+    Scheme::UnixDgram,
+    Scheme::UnixSeqpacket,
+    Scheme::Tcp,
+    Scheme::Udp,
 ];
 
 fn sendable<T: Send>(_: &T) {}

@@ -19,7 +19,11 @@ pub(crate) struct Ends {
 
 /// Descriptors for a case, of which both sides have theirs.
 pub(crate) fn ends(session: &mut Session, first: bool) -> Result<Ends> {
-    let ends = if first { make(session)? } else { take(session)? };
+    let ends = if first {
+        make(session)?
+    } else {
+        take(session)?
+    };
     session.barrier()?;
     Ok(ends)
 }

@@ -47,13 +47,7 @@ fn cases() -> Vec<Case> {
                     }
                 };
                 let limit = crate::limit::SUBJECT;
-                cases.push(make(
-                    limit,
-                    raw::ask,
-                    raw::answer,
-                    raw::collect,
-                    raw::send,
-                ));
+                cases.push(make(limit, raw::ask, raw::answer, raw::collect, raw::send));
                 cases.push(make(
                     sinew::SUBJECT,
                     sinew::ask,

@@ -104,9 +104,7 @@ impl Raw {
                     rustix::net::send(&ends.write, rest, SendFlags::NOSIGNAL)
                 }
                 Carrier::Posix { write, .. } => write.send(rest).map(|()| rest.len()),
-                Carrier::Sysv { queue, write, .. } => {
-                    queue.send(*write, rest).map(|()| rest.len())
-                }
+                Carrier::Sysv { queue, write, .. } => queue.send(*write, rest).map(|()| rest.len()),
             };
             match sent {
                 Ok(count) => {
@@ -186,7 +184,11 @@ fn posix(session: &mut Session, first: bool) -> Result<Carrier> {
     let number = meeting::number(session, first)?;
     let name = |what: &str| format!("/sinew-bench-{what}-{number}");
     let open = |what: &str| PosixQueue::open(&name(what), first);
-    let (mine, other) = if first { ("back", "there") } else { ("there", "back") };
+    let (mine, other) = if first {
+        ("back", "there")
+    } else {
+        ("there", "back")
+    };
     if !first {
         session.barrier()?;
     }

@@ -96,19 +96,19 @@ carry!(
 
 /// Opens the case's mechanism, and does something with it.
 macro_rules! with_halves {
-    ($session:expr, $first:expr, $work:expr) => {{
-        let (session, first, work) = ($session, $first, $work);
+    ($session:expr, $first:expr, $work:path) => {{
+        let (session, first) = ($session, $first);
         runtime::current_thread(async move {
             match session.how() {
                 "mq" => {
                     let (sender, receiver) = open_posix(session, first)?;
                     session.barrier()?;
-                    work(session, Halves(sender, receiver)).await
+                    $work(session, Halves(sender, receiver)).await
                 }
                 "sysvmq" => {
                     let (sender, receiver) = open_sysv(session, first)?;
                     session.barrier()?;
-                    work(session, Halves(sender, receiver)).await
+                    $work(session, Halves(sender, receiver)).await
                 }
                 "fifo" => {
                     let [read, write] = meeting::fifos(session, first)?;
@@ -116,7 +116,7 @@ macro_rules! with_halves {
                     let (receiver, sender) =
                         tokio::try_join!(options.receiver(read), options.sender(write))?;
                     session.barrier()?;
-                    work(session, Halves(sender, receiver)).await
+                    $work(session, Halves(sender, receiver)).await
                 }
                 "pipe" | "pipe-packet" => {
                     let Ends { read, write } = meeting::ends(session, first)?;
@@ -128,10 +128,10 @@ macro_rules! with_halves {
                     if packets {
                         let sender = options.packet_sender_of(writer)?;
                         let receiver = options.packet_receiver_of(reader)?;
-                        work(session, Halves(sender, receiver)).await
+                        $work(session, Halves(sender, receiver)).await
                     } else {
                         let halves = Halves(options.sender_of(writer), options.receiver_of(reader));
-                        work(session, halves).await
+                        $work(session, halves).await
                     }
                 }
                 how => {
@@ -142,27 +142,26 @@ macro_rules! with_halves {
                         "unix" => {
                             let connection = unix::stream::Options::new().connection_on(socket)?;
                             let (sender, receiver) = connection.split();
-                            work(session, Halves(sender, receiver)).await
+                            $work(session, Halves(sender, receiver)).await
                         }
                         "unix-seqpacket" => {
                             let options = unix::seqpacket::Options::new();
                             let (sender, receiver) = options.connection_on(socket)?.split();
-                            work(session, Halves(sender, receiver)).await
+                            $work(session, Halves(sender, receiver)).await
                         }
                         "unix-dgram" => {
                             let options = unix::datagram::Options::new();
                             let (sender, receiver) = options.socket_on(socket)?.split();
-                            work(session, Halves(sender, receiver)).await
+                            $work(session, Halves(sender, receiver)).await
                         }
                         "tcp" => {
                             let connection = tcp::Options::new().connection_on(socket)?;
                             let (sender, receiver) = connection.split();
-                            work(session, Halves(sender, receiver)).await
+                            $work(session, Halves(sender, receiver)).await
                         }
                         _ => {
-                            let (sender, receiver) =
-                                udp::Options::new().socket_on(socket)?.split();
-                            work(session, Halves(sender, receiver)).await
+                            let (sender, receiver) = udp::Options::new().socket_on(socket)?.split();
+                            $work(session, Halves(sender, receiver)).await
                         }
                     }
                 }
@@ -174,7 +173,11 @@ macro_rules! with_halves {
 fn open_posix(session: &mut Session, first: bool) -> Result<(posix::Sender, posix::Receiver)> {
     let number = meeting::number(session, first)?;
     let name = |what: &str| format!("/sinew-bench-{what}-{number}");
-    let (mine, other) = if first { ("back", "there") } else { ("there", "back") };
+    let (mine, other) = if first {
+        ("back", "there")
+    } else {
+        ("there", "back")
+    };
     let options = posix::Options::new()
         .create(first)
         .exclusive(first)

@@ -48,6 +48,7 @@ mod failure;
 mod inet;
 mod link;
 mod outgoing;
+mod outlet;
 mod sys;
 
 use inet::{bind_inet, inet_addr, no_address, resolve};

@@ -16,7 +16,8 @@ use crate::Outgoing;
 use crate::backoff::Backoff;
 use crate::buffer::Buffer;
 use crate::failure;
-use crate::link::{Link, MAX_FDS, poll_once, send_once};
+use crate::link::{Link, MAX_FDS, send_once};
+use crate::outlet::{self, Outlet};
 use crate::sys::{self, Control, Name, Received};
 
 /// How often to look whether a full socket that this one is not connected to has room: nothing tells.
@@ -235,6 +236,7 @@ pub(crate) struct Outbox {
     pub(crate) link: Arc<Link>,
     /// What the sink took, and the kernel did not yet.
     pending: Option<Message>,
+    outlet: Outlet,
     backoff: Backoff,
     pub(crate) closed: bool,
 }
@@ -244,6 +246,7 @@ impl Outbox {
         Self {
             link,
             pending: None,
+            outlet: Outlet::new(),
             backoff: Backoff::new(RETRY.0, RETRY.1),
             closed: false,
         }
@@ -284,13 +287,14 @@ impl Outbox {
         message: &impl Outgoing<UnixEndpoint>,
     ) -> Poll<Result<(), Error>> {
         loop {
-            let mut sent = self.link.fd.poll_write_with(cx, |fd| attempt(message, fd));
+            let socket = self.link.fd.get_ref();
+            let mut sent = self.outlet.poll(cx, socket, |fd| attempt(message, fd));
             if sent.is_pending() && message.address().is_some() {
                 // The kernel wakes those that wait for their own buffer, or for the socket that they are
                 // connected to.
                 if self.backoff.is_waiting() {
                     ready!(self.backoff.poll_over(cx));
-                    match self.link.fd.try_write_with(|fd| attempt(message, fd)) {
+                    match outlet::now(socket, |fd| attempt(message, fd)) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                             self.backoff.failed();
                             continue;
@@ -320,19 +324,28 @@ impl Outbox {
         sent
     }
 
+    /// Sends what the sink kept, if there is room now. False if there is none.
+    pub(crate) fn try_pending(&mut self) -> Result<bool, Error> {
+        let Some(message) = self.pending.take() else {
+            return Ok(true);
+        };
+        match outlet::now(self.link.fd.get_ref(), |fd| attempt(&message, fd)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.pending = Some(message);
+                Ok(false)
+            }
+            Err(error) => Err(self.error(error, &message)),
+        }
+    }
+
     pub(crate) fn try_send<M: Outgoing<UnixEndpoint>>(
         &mut self,
         message: M,
     ) -> Result<(), TrySendError<M>> {
         let before = self
             .check_open()
-            .and_then(|()| match self.pending.is_some() {
-                true => match poll_once(|cx| self.poll_pending(cx)) {
-                    None => Ok(false),
-                    Some(sent) => sent.map(|()| true),
-                },
-                false => Ok(true),
-            })
+            .and_then(|()| self.try_pending())
             .and_then(|is_free| {
                 check_fds(message.fds()).map_err(|error| self.link.named(error))?;
                 Ok(is_free)
@@ -342,7 +355,7 @@ impl Outbox {
             Ok(false) => return Err(TrySendError::Full(message)),
             Err(error) => return Err(TrySendError::closed(message, error)),
         }
-        match self.link.fd.try_write_with(|fd| attempt(&message, fd)) {
+        match outlet::now(self.link.fd.get_ref(), |fd| attempt(&message, fd)) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(TrySendError::Full(message))
@@ -394,7 +407,7 @@ impl Outbox {
     /// One try for what the sink kept, and the end of this direction: dropping cannot wait.
     pub(crate) fn drop_now(&mut self) {
         if !self.closed {
-            let _blocked = poll_once(|cx| self.poll_pending(cx));
+            let _blocked = self.try_pending();
             let _gone = self.end();
         }
     }

@@ -43,6 +43,7 @@ pub mod unix;
 
 mod acceptor;
 mod backoff;
+mod batch;
 mod buffer;
 mod failure;
 mod inet;

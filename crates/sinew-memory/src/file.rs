@@ -46,6 +46,7 @@ pub(crate) struct Spec {
     pub(crate) create: bool,
     pub(crate) exclusive: bool,
     pub(crate) size: Option<usize>,
+    pub(crate) default_size: Option<usize>,
     pub(crate) mode: Option<u32>,
     pub(crate) read_only: bool,
     pub(crate) remove_on_drop: bool,
@@ -79,6 +80,18 @@ macro_rules! options {
         pub fn size(mut self, size: usize) -> Self {
             self.spec.size = Some(size);
             self
+        }
+
+        /// Bytes of one that is made, where [`size`](Self::size) does not say; one that is there may have any.
+        #[must_use]
+        pub fn default_size(mut self, size: usize) -> Self {
+            self.spec.default_size = Some(size);
+            self
+        }
+
+        /// Whether [`create`](Self::create) or [`exclusive`](Self::exclusive) was asked for.
+        pub fn creates(&self) -> bool {
+            self.spec.create || self.spec.exclusive
         }
 
         /// Permissions of one that is made, exactly, whatever the umask. Default: 600.
@@ -234,12 +247,15 @@ impl Spec {
     }
 
     fn size_to_make(&self, name: &dyn Display) -> Result<usize, Error> {
-        self.size.filter(|size| *size > 0).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, "create")
-                .with_address(name)
-                .with_reason("what is made needs a size")
-                .with_remedy("say how many bytes it has")
-        })
+        self.size
+            .or(self.default_size)
+            .filter(|size| *size > 0)
+            .ok_or_else(|| {
+                Error::new(ErrorKind::InvalidInput, "create")
+                    .with_address(name)
+                    .with_reason("what is made needs a size")
+                    .with_remedy("say how many bytes it has")
+            })
     }
 
     fn fill(

@@ -73,6 +73,7 @@ pub struct SysvShm {
     create: bool,
     exclusive: bool,
     size: Option<usize>,
+    default_size: Option<usize>,
     mode: u32,
     read_only: bool,
     remove_on_drop: bool,
@@ -114,6 +115,7 @@ impl SysvShm {
             create: false,
             exclusive: false,
             size: None,
+            default_size: None,
             mode: 0o600,
             read_only: false,
             remove_on_drop: false,
@@ -142,6 +144,20 @@ impl SysvShm {
     pub fn size(mut self, size: usize) -> Self {
         self.size = Some(size);
         self
+    }
+
+    /// Bytes of one that is made, where [`size`](Self::size) does not say; one that is there may have any.
+    #[must_use]
+    pub fn default_size(mut self, size: usize) -> Self {
+        self.default_size = Some(size);
+        self
+    }
+
+    /// Whether it may make one: [`create`](Self::create) or [`exclusive`](Self::exclusive) was asked for, or it is
+    /// [`Private`](SysvTarget::Private).
+    pub fn creates(&self) -> bool {
+        let private = matches!(self.target, SysvTarget::Private | SysvTarget::Key(0));
+        self.create || self.exclusive || private
     }
 
     /// Permissions of one that is made, exactly: the umask has no say. Default: 600.
@@ -243,12 +259,16 @@ impl SysvShm {
     }
 
     fn make(&self, key: i32) -> Result<i32, Error> {
-        let size = self.size.filter(|size| *size > 0).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, "shmget")
-                .with_address(&self.target)
-                .with_reason("what is made needs a size")
-                .with_remedy("say how many bytes it has")
-        })?;
+        let size = self
+            .size
+            .or(self.default_size)
+            .filter(|size| *size > 0)
+            .ok_or_else(|| {
+                Error::new(ErrorKind::InvalidInput, "shmget")
+                    .with_address(&self.target)
+                    .with_reason("what is made needs a size")
+                    .with_remedy("say how many bytes it has")
+            })?;
         let flags = libc::IPC_CREAT | libc::IPC_EXCL | (self.mode & 0o777).cast_signed();
         if self.huge_pages {
             match sys::shm_get(key, size, flags | libc::SHM_HUGETLB) {

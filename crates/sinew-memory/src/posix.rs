@@ -1,5 +1,7 @@
 //! POSIX shared memory.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -42,13 +44,13 @@ const NAME_LONGEST: usize = 255;
 #[derive(Debug, Clone)]
 #[doc(alias = "shm_open")]
 pub struct PosixShm {
-    name: String,
+    name: OsString,
     pub(crate) spec: Spec,
 }
 
 impl PosixShm {
     /// The memory of this name: a slash, and up to 254 bytes without another.
-    pub fn new(name: impl Into<String>) -> Self {
+    pub fn new(name: impl Into<OsString>) -> Self {
         Self {
             name: name.into(),
             spec: Spec::default(),
@@ -66,7 +68,7 @@ impl PosixShm {
     pub fn open(&self) -> Result<Region, Error> {
         let path = path(&self.name)?;
         self.spec
-            .open(&path, &self.name, "shm_open", OFlags::NOFOLLOW)
+            .open(&path, &self.name.display(), "shm_open", OFlags::NOFOLLOW)
             .map_err(|error| match error.errno() {
                 Some(errno) if errno == rustix::io::Errno::NOSPC.raw_os_error() => {
                     error.with_remedy("free space in /dev/shm, or mount it larger")
@@ -81,23 +83,24 @@ impl PosixShm {
     ///
     /// `ENOENT` if there is none, `EACCES`, `EPERM`.
     #[doc(alias = "shm_unlink")]
-    pub fn unlink(name: &str) -> Result<(), Error> {
+    pub fn unlink(name: impl AsRef<OsStr>) -> Result<(), Error> {
+        let name = name.as_ref();
         rustix::fs::unlink(path(name)?)
-            .map_err(|errno| system("shm_unlink", errno).with_address(name))
+            .map_err(|errno| system("shm_unlink", errno).with_address(name.display()))
     }
 }
 
-fn path(name: &str) -> Result<PathBuf, Error> {
+fn path(name: &OsStr) -> Result<PathBuf, Error> {
     let invalid = |reason: &'static str, remedy: &'static str| {
         Err(Error::new(ErrorKind::InvalidInput, "shm_open")
-            .with_address(name)
+            .with_address(name.display())
             .with_reason(reason)
             .with_remedy(remedy))
     };
-    let Some(bare) = name.strip_prefix('/') else {
+    let Some(bare) = name.as_bytes().strip_prefix(b"/") else {
         return invalid("the name does not begin with a slash", "add it");
     };
-    if bare.contains(['/', '\0']) || matches!(bare, "" | "." | "..") {
+    if bare.contains(&b'/') || bare.contains(&0) || matches!(bare, b"" | b"." | b"..") {
         return invalid(
             "after the slash come one byte or more, without another slash or a NUL",
             "choose such a name",
@@ -106,5 +109,5 @@ fn path(name: &str) -> Result<PathBuf, Error> {
     if name.len() > NAME_LONGEST {
         return invalid("the name is longer than 255 bytes", "shorten it");
     }
-    Ok(Path::new(DIRECTORY).join(bare))
+    Ok(Path::new(DIRECTORY).join(OsStr::from_bytes(bare)))
 }

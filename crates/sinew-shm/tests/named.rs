@@ -494,7 +494,7 @@ async fn cursors_and_lengths_that_cannot_be() {
     const PUBLISHED: usize = 512;
     const RELEASED: usize = 768;
     const DATA: usize = 4096;
-    for word in [8_u64, 12, 1 << 20, u64::MAX, 1 << 63, u64::MAX & !7, 3] {
+    for word in [8_u64, 12, 1 << 20, u64::MAX, 1 << 63, !7, 3] {
         for offset in [PUBLISHED, RELEASED] {
             let region = region();
             let (mut sender, mut receiver) = pair(&options(), &region).await;
@@ -505,8 +505,9 @@ async fn cursors_and_lengths_that_cannot_be() {
             }
             // A sender looks when it has to.
             let sent = (0..1000).find_map(|_| sender.try_send([0; 64]).err());
-            let error = sent.unwrap();
-            if offset == RELEASED {
+            let error = sent.unwrap_or_else(|| panic!("{word} at {offset}"));
+            // Eight might be true, once as much is published.
+            if offset == RELEASED && word != 8 {
                 assert!(error.error().unwrap().is_corrupted(), "{word}");
             }
             drop((sender, receiver));

@@ -8,8 +8,10 @@
 //!
 //! | module | feature | addresses | |
 //! |---|---|---|---|
+//! | `memory` | `memory` (default) | | POSIX and SysV shared memory, mapped files |
 //! | `mqueue` | `mqueue` (default) | `mq:/jobs`, `sysvmq:0x5e1f` | POSIX and SysV message queues |
 //! | `shm` | `shm` (default) | `shm:/run/app.sock`, `shm:@name` | channels through shared memory |
+//! | | | `posixshm:/ring`, `sysvshm:0x5e1f`, `mmap:/var/tmp/ring` | channels laid in memory with a name |
 //!
 //! The feature `full` has them all.
 //!
@@ -50,6 +52,9 @@ pub use sinew_core::{
     ErrorKind, Message, MessageSink, MessageStream, Messages, Scheme, StableFd, SysvTarget,
     TryRecvError, TrySendError,
 };
+#[cfg(feature = "memory")]
+#[doc(inline)]
+pub use sinew_memory as memory;
 #[cfg(feature = "mqueue")]
 #[doc(inline)]
 pub use sinew_mqueue as mqueue;

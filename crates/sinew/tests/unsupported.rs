@@ -2,7 +2,14 @@
 
 use sinew::{Address, ErrorKind, Scheme};
 
-const LANDED: &[Scheme] = &[Scheme::Mq, Scheme::Shm, Scheme::SysvMq];
+const LANDED: &[Scheme] = &[
+    Scheme::Mmap,
+    Scheme::Mq,
+    Scheme::PosixShm,
+    Scheme::Shm,
+    Scheme::SysvMq,
+    Scheme::SysvShm,
+];
 
 fn sendable<T: Send>(_: &T) {}
 

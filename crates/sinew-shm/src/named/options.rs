@@ -1,4 +1,3 @@
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use sinew_core::{Error, ErrorKind};
@@ -275,13 +274,11 @@ impl Opening {
         }
     }
 
-    fn finish(&mut self) -> impl Future<Output = Result<Block, Error>> + Send {
-        async {
-            loop {
-                match self.step()? {
-                    Found::Ready(block) => return Ok(block),
-                    Found::Later(error) => tokio::time::sleep(self.wait(error)?).await,
-                }
+    async fn finish(&mut self) -> Result<Block, Error> {
+        loop {
+            match self.step()? {
+                Found::Ready(block) => return Ok(block),
+                Found::Later(error) => tokio::time::sleep(self.wait(error)?).await,
             }
         }
     }

@@ -3,6 +3,8 @@
 #[cfg(feature = "mqueue")]
 mod mqueue;
 #[cfg(feature = "shm")]
+mod region;
+#[cfg(feature = "shm")]
 mod shm;
 
 use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Scheme};
@@ -12,6 +14,9 @@ const OPENABLE: &[(Scheme, &str, bool)] = &[
     (Scheme::Shm, "shm", cfg!(feature = "shm")),
     (Scheme::Mq, "mqueue", cfg!(feature = "mqueue")),
     (Scheme::SysvMq, "mqueue", cfg!(feature = "mqueue")),
+    (Scheme::PosixShm, "shm", cfg!(feature = "shm")),
+    (Scheme::SysvShm, "shm", cfg!(feature = "shm")),
+    (Scheme::Mmap, "shm", cfg!(feature = "shm")),
 ];
 
 macro_rules! dispatch {
@@ -21,6 +26,8 @@ macro_rules! dispatch {
             Scheme::Mq | Scheme::SysvMq => mqueue::$open($address).await,
             #[cfg(feature = "shm")]
             Scheme::Shm => shm::$open($address).await,
+            #[cfg(feature = "shm")]
+            Scheme::PosixShm | Scheme::SysvShm | Scheme::Mmap => region::$open($address).await,
             _ => Err(unsupported(stringify!($open), $address)),
         }
     };
@@ -79,6 +86,26 @@ macro_rules! dispatch {
 /// | `type` | any | receive messages of this type; with a minus, of types up to it, the lowest first |
 ///
 /// Messages that are sent without a type get `type`, or else 1 (2 with `except=1`).
+///
+/// # `posixshm:`, `sysvshm:`, `mmap:`
+///
+/// A channel laid in POSIX shared memory (`posixshm:/name`), a SysV segment (by its key, `id=` and its id, or a
+/// file for ftok(3), as for `sysvmq:`) or a mapped file (`mmap:/path`). Its two ends meet by the name, in either order, and each may
+/// go and come back: what was sent stays until it is received, also when both are gone. [`open_sender`] and [`open_receiver`]
+/// are the ends of one direction; [`open`] opens a channel with two, at both ends. Everybody who may write to the
+/// memory has to be trusted.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `create` | | make the memory, and lay the channel, where there is none |
+/// | `exclusive` | | with `create`: fail where there is memory of that name |
+/// | `max-message` | what fits into the ring | the longest message; a channel that is there must take as long ones |
+/// | `mode` | 600 | permissions of memory that is made, exactly |
+/// | `project` | 1 | of `sysvshm:`, the number that ftok(3) takes besides a path |
+/// | `remove`, `unlink` | | of `sysvshm:`, of the others: remove the memory when the halves are dropped |
+/// | `size` | `256K`, or what fits into memory that is there | bytes of the ring, rounded up to a power of two; the memory has 4096 more |
+/// | `timeout` | 0 without `create`, 5 s with it | how long to wait for the channel to be there |
+/// | `wait` | `adaptive` | `adaptive`, `park` or `spin`, as `shm::Wait` |
 ///
 /// # Errors
 ///

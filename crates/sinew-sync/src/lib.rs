@@ -7,11 +7,11 @@ mod lock;
 mod semaphore;
 mod sys;
 
-pub use driver::{Backend, Driver, DriverStats, Wait, Word};
+pub use driver::{Backend, Driver, DriverStats, Wait, Watch, Word};
 pub use futex::{blocking_wait, wake};
 pub use lock::{
     Barrier, BarrierWaitResult, Condvar, Event, Guard, LockError, LockResult, Mutex, OwnerDied,
-    ReadGuard, ReadResult, RwLock,
+    Process, ReadGuard, ReadResult, RwLock,
 };
 pub use semaphore::{
     Acquired, Permit, Semaphore, SemaphoreOptions, SemaphoreSink, SemaphoreStream,

@@ -6,14 +6,17 @@ const LANDED: &[Scheme] = &[
     Scheme::Exec,
     Scheme::Fd,
     Scheme::Fifo,
+    Scheme::Mmap,
     Scheme::Mq,
+    Scheme::PosixShm,
     Scheme::Shm,
     Scheme::SysvMq,
+    Scheme::SysvShm,
+    Scheme::Tcp,
+    Scheme::Udp,
     Scheme::Unix,
     Scheme::UnixDgram,
     Scheme::UnixSeqpacket,
-    Scheme::Tcp,
-    Scheme::Udp,
 ];
 
 fn sendable<T: Send>(_: &T) {}

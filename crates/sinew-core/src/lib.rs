@@ -15,12 +15,14 @@ mod attempt;
 mod attributes;
 mod error;
 mod fd;
+pub mod interrupt;
 mod framing;
 mod message;
 mod messages;
 mod sink;
 mod stream;
 mod sys;
+pub mod sysv;
 
 pub use address::{Address, AddressError, Endpoint, Scheme, SysvTarget};
 pub use attempt::{attempt, is_attempt};

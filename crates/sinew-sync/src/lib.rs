@@ -6,6 +6,7 @@ mod futex;
 mod lock;
 mod semaphore;
 mod sys;
+pub mod sysv;
 
 pub use driver::{Backend, Driver, DriverStats, Wait, Word};
 pub use futex::{blocking_wait, wake};

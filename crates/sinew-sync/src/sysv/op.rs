@@ -81,9 +81,7 @@ impl Steps {
     pub(super) fn now(&self) -> Self {
         match self {
             Self::One(step) => Self::One(step.nowait(true)),
-            Self::Many(steps) => {
-                Self::Many(steps.iter().map(|step| step.nowait(true)).collect())
-            }
+            Self::Many(steps) => Self::Many(steps.iter().map(|step| step.nowait(true)).collect()),
         }
     }
 

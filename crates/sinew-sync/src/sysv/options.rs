@@ -344,7 +344,9 @@ impl<'a> Opening<'a> {
                 .with_address(&self.name)
                 .with_detail(format!("count={count}"))
                 .with_reason(format!("the set exists, and has {has}"))
-                .with_remedy("ask for no more than those, or remove it (`ipcrm`) and make it anew")),
+                .with_remedy(
+                    "ask for no more than those, or remove it (`ipcrm`) and make it anew",
+                )),
             _ => Ok(()),
         }
     }
@@ -378,9 +380,7 @@ impl<'a> Opening<'a> {
                     shown("SEMMNI", |limits| limits.semmni),
                     shown("SEMMNS", |limits| limits.semmns)
                 ))
-                .with_remedy(
-                    "raise it, or remove sets that nobody needs (`ipcs -s`, `ipcrm -s`)",
-                ),
+                .with_remedy("raise it, or remove sets that nobody needs (`ipcs -s`, `ipcrm -s`)"),
             Some(libc::EINVAL) => error
                 .with_kind(ErrorKind::LimitExceeded)
                 .with_detail(format!("count={count}"))

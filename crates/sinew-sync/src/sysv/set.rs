@@ -162,7 +162,9 @@ impl Set {
                     .with_remedy("give a value for each"),
             ));
         }
-        values.iter().try_for_each(|value| self.opened.check_value(*value))?;
+        values
+            .iter()
+            .try_for_each(|value| self.opened.check_value(*value))?;
         sys::set_values(self.opened.id, values).map_err(|error| self.opened.error("semctl", error))
     }
 
@@ -221,7 +223,8 @@ impl Set {
                     .with_remedy("give one at least"),
             ));
         }
-        ops.iter().try_for_each(|op| self.opened.check(op.index()))?;
+        ops.iter()
+            .try_for_each(|op| self.opened.check(op.index()))?;
         Ok(Steps::new(ops))
     }
 }
@@ -343,9 +346,7 @@ impl Opened {
     pub(super) fn helper_failed(&self, failure: Failure) -> Error {
         match failure {
             Failure::Refused => self.refused(),
-            Failure::Call(errno) => {
-                self.operation_failed(io::Error::from_raw_os_error(errno), &[])
-            }
+            Failure::Call(errno) => self.operation_failed(io::Error::from_raw_os_error(errno), &[]),
             Failure::Timer(errno) => self
                 .named(Error::from_raw_os_error("timer_create", errno))
                 .with_kind(ErrorKind::LimitExceeded)

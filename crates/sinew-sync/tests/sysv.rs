@@ -1,4 +1,5 @@
 //! SysV semaphores within one process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -11,6 +11,7 @@
 //! | `mqueue` | `mqueue` (default) | `mq:/jobs`, `sysvmq:0x5e1f` | POSIX and SysV message queues |
 //! | `pipe` | `pipe` (default) | `exec:sort -u`, `fd:0`, `fifo:/tmp/f` | pipes, to programs too, and FIFOs |
 //! | `shm` | `shm` (default) | `shm:/run/app.sock`, `shm:@name` | channels through shared memory |
+//! | `sync` | `sync` (default) | `sem:/slots`, `sysvsem:0x5e1f/0`, `futex:/dev/shm/word` | semaphores, locks, futexes |
 //!
 //! The feature `full` has them all.
 //!
@@ -60,3 +61,6 @@ pub use sinew_pipe as pipe;
 #[cfg(feature = "shm")]
 #[doc(inline)]
 pub use sinew_shm as shm;
+#[cfg(feature = "sync")]
+#[doc(inline)]
+pub use sinew_sync as sync;

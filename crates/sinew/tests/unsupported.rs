@@ -6,9 +6,12 @@ const LANDED: &[Scheme] = &[
     Scheme::Exec,
     Scheme::Fd,
     Scheme::Fifo,
+    Scheme::Futex,
     Scheme::Mq,
+    Scheme::Sem,
     Scheme::Shm,
     Scheme::SysvMq,
+    Scheme::SysvSem,
 ];
 
 fn sendable<T: Send>(_: &T) {}

@@ -6,6 +6,8 @@ mod mqueue;
 mod pipe;
 #[cfg(feature = "shm")]
 mod shm;
+#[cfg(feature = "sync")]
+mod sync;
 
 use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Scheme};
 
@@ -17,6 +19,9 @@ const OPENABLE: &[(Scheme, &str, bool)] = &[
     (Scheme::Exec, "pipe", cfg!(feature = "pipe")),
     (Scheme::Fd, "pipe", cfg!(feature = "pipe")),
     (Scheme::Fifo, "pipe", cfg!(feature = "pipe")),
+    (Scheme::Sem, "sync", cfg!(feature = "sync")),
+    (Scheme::SysvSem, "sync", cfg!(feature = "sync")),
+    (Scheme::Futex, "sync", cfg!(feature = "sync")),
 ];
 
 macro_rules! dispatch {
@@ -28,6 +33,8 @@ macro_rules! dispatch {
             Scheme::Exec | Scheme::Fd | Scheme::Fifo => pipe::$open($address).await,
             #[cfg(feature = "shm")]
             Scheme::Shm => shm::$open($address).await,
+            #[cfg(feature = "sync")]
+            Scheme::Sem | Scheme::SysvSem | Scheme::Futex => sync::$open($address).await,
             _ => Err(unsupported(stringify!($open), $address)),
         }
     };
@@ -121,6 +128,49 @@ macro_rules! dispatch {
 /// | `eof` | `end` | to receive, when the last writer leaves: `end`, `reopen` (wait for the next), `hold` (never notice, and do not wait for the first) |
 /// | `timeout` | for ever | how long to wait for the other end |
 /// | `unlink` | no | remove it when this end is dropped |
+///
+/// # `sem:`
+///
+/// A POSIX semaphore, by its name, which begins with a slash. The stream acquires a unit for each item, the
+/// sink posts one for each message, whatever is in it; items are empty. Neither ends by itself, and the units that
+/// were acquired are not given back.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `create` | | make the semaphore where there is none |
+/// | `exclusive` | | with `create`: fail where there is one |
+/// | `mode` | what the umask leaves of 666 | permissions of a semaphore that is made |
+/// | `unlink` | | remove the name when the halves are dropped |
+/// | `value` | 0 | units of a semaphore that is made |
+///
+/// # `sysvsem:`
+///
+/// One semaphore of a SysV set, which is named as with `sysvmq:`; its number in the set follows after a slash
+/// (`sysvsem:0x5e1f/0`). Items are as with `sem:`; the stream ends when the set is removed.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `count` | as many as the number needs | semaphores of a set that is made; one that exists must have as many |
+/// | `create` | | make the set where there is none |
+/// | `exclusive` | | with `create`: fail where there is one |
+/// | `mode` | 600 | permissions of a set that is made |
+/// | `project` | 1 | the number that ftok(3) takes besides a path |
+/// | `remove` | | remove the set when the halves are dropped |
+/// | `timeout` | `5s` | for how long to wait until a set that exists is initialised; `0s` takes it as it is |
+/// | `undo` | | the kernel takes back what was done here when the process ends |
+/// | `value` | 0 | units of each semaphore of a set that is made |
+///
+/// # `futex:`
+///
+/// A word of 32 bits in a file that processes map. The stream has an item for each change that is seen: the
+/// new value, in decimal. Changes between two looks are one item, and nothing tells how many they were. The
+/// sink stores the number in each message, and wakes all that wait.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `create` | | make the file where there is none, all zero |
+/// | `mode` | 600 | permissions of a file that is made, exactly |
+/// | `offset` | 0 | where the word is in the file, bytes |
 ///
 /// # Errors
 ///

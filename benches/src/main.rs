@@ -9,6 +9,7 @@
     reason = "a program's report goes to standard output, its progress to standard error"
 )]
 
+mod carriers;
 mod case;
 mod framed;
 mod iceoryx2;
@@ -42,7 +43,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 /// Every suite, for the processes that are told its name.
-const SUITES: [Suite; 1] = [shm::SUITE];
+const SUITES: [Suite; 2] = [shm::SUITE, carriers::SUITE];
 
 /// Measures Sinew side by side with the raw system calls and with its peers.
 ///
@@ -58,6 +59,8 @@ struct Cli {
 enum Command {
     /// The shared-memory channel: round trips and throughput against limits and peers.
     Shm(RunArgs),
+    /// Pipes, queues and sockets, through Sinew and by hand.
+    Carriers(RunArgs),
     /// One side of a case; started by the program itself.
     #[command(hide = true)]
     Side(SideArgs),
@@ -66,6 +69,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Shm(args) => runner::run_suite(&shm::SUITE, &args),
+        Command::Carriers(args) => runner::run_suite(&carriers::SUITE, &args),
         Command::Side(args) => SUITES
             .iter()
             .find(|suite| suite.name == args.suite)

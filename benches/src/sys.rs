@@ -1,12 +1,15 @@
-//! The shared memory of the limits: one message slot in each direction, mapped by both processes.
+//! The unsafe code of the limits: one message slot of shared memory in each direction, mapped by both
+//! processes, and the calls of message queues.
 
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::Result;
@@ -119,4 +122,147 @@ impl Drop for Mailbox {
         let unmapped = unsafe { munmap(self.base.as_ptr().cast(), 2 * slot_size(8 * self.words)) };
         debug_assert!(unmapped.is_ok(), "the range is a mapping");
     }
+}
+
+/// A POSIX message queue, by its system calls.
+#[derive(Debug)]
+pub(crate) struct PosixQueue(OwnedFd);
+
+impl PosixQueue {
+    /// Opens a queue of ten messages of 8192 bytes, without blocking; `create`s it.
+    pub(crate) fn open(name: &str, create: bool) -> Result<Self> {
+        let name = CString::new(name)?;
+        let flags = libc::O_RDWR
+            | libc::O_NONBLOCK
+            | libc::O_CLOEXEC
+            | if create {
+                libc::O_CREAT | libc::O_EXCL
+            } else {
+                0
+            };
+        // SAFETY: a string that ends with a NUL; a null pointer asks for the default attributes.
+        let fd = unsafe { libc::mq_open(name.as_ptr(), flags, 0o600, null_mut::<libc::mq_attr>()) };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        // SAFETY: a message queue's descriptor is a file's on Linux: mq_overview(7). It was just opened.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    pub(crate) fn unlink(name: &str) -> Result<()> {
+        let name = CString::new(name)?;
+        // SAFETY: a string that ends with a NUL.
+        match unsafe { libc::mq_unlink(name.as_ptr()) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error().into()),
+        }
+    }
+
+    pub(crate) fn send(&self, bytes: &[u8]) -> std::result::Result<(), Errno> {
+        // SAFETY: as many bytes as are there.
+        let sent =
+            unsafe { libc::mq_send(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+        match sent {
+            0 => Ok(()),
+            _ => Err(last_errno()),
+        }
+    }
+
+    pub(crate) fn receive(&self, to: &mut [u8]) -> std::result::Result<usize, Errno> {
+        // SAFETY: as much room as is there; the priority is not asked for.
+        let count = unsafe {
+            libc::mq_receive(
+                self.0.as_raw_fd(),
+                to.as_mut_ptr().cast(),
+                to.len(),
+                null_mut(),
+            )
+        };
+        usize::try_from(count).map_err(|_| last_errno())
+    }
+}
+
+impl AsFd for PosixQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A SysV message queue, by its system calls. Whoever created it removes it.
+#[derive(Debug)]
+pub(crate) struct SysvQueue {
+    id: i32,
+    is_ours: bool,
+}
+
+/// The longest message: `kernel.msgmax`, as it is unless somebody has changed it.
+const MSGMAX: usize = 8192;
+
+#[repr(C)]
+struct SysvMessage {
+    kind: libc::c_long,
+    payload: [u8; MSGMAX],
+}
+
+impl SysvQueue {
+    pub(crate) fn create() -> Result<Self> {
+        // SAFETY: no memory is involved.
+        let id = unsafe { libc::msgget(libc::IPC_PRIVATE, 0o600) };
+        if id < 0 {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        Ok(Self { id, is_ours: true })
+    }
+
+    pub(crate) fn attach(id: i32) -> Self {
+        Self { id, is_ours: false }
+    }
+
+    pub(crate) fn id(&self) -> i32 {
+        self.id
+    }
+
+    pub(crate) fn send(&self, kind: i64, bytes: &[u8]) -> std::result::Result<(), Errno> {
+        let mut message = SysvMessage {
+            kind,
+            payload: [0; MSGMAX],
+        };
+        let Some(payload) = message.payload.get_mut(..bytes.len()) else {
+            return Err(Errno::INVAL);
+        };
+        payload.copy_from_slice(bytes);
+        // SAFETY: a type and as many bytes after it.
+        match unsafe { libc::msgsnd(self.id, (&raw const message).cast(), bytes.len(), 0) } {
+            0 => Ok(()),
+            _ => Err(last_errno()),
+        }
+    }
+
+    pub(crate) fn receive(&self, kind: i64, to: &mut [u8]) -> std::result::Result<usize, Errno> {
+        let mut message = SysvMessage {
+            kind: 0,
+            payload: [0; MSGMAX],
+        };
+        // SAFETY: a type and as much room after it.
+        let count = unsafe { libc::msgrcv(self.id, (&raw mut message).cast(), MSGMAX, kind, 0) };
+        let count = usize::try_from(count).map_err(|_| last_errno())?;
+        let (Some(to), Some(from)) = (to.get_mut(..count), message.payload.get(..count)) else {
+            return Err(Errno::MSGSIZE);
+        };
+        to.copy_from_slice(from);
+        Ok(count)
+    }
+}
+
+impl Drop for SysvQueue {
+    fn drop(&mut self) {
+        if self.is_ours {
+            // SAFETY: no memory is involved.
+            let _removed = unsafe { libc::msgctl(self.id, libc::IPC_RMID, null_mut()) };
+        }
+    }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

@@ -15,6 +15,7 @@ mod pipe;
 mod report;
 mod second;
 mod shm;
+mod socket;
 mod stage;
 
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ fn stages() -> impl Iterator<Item = &'static Stage> {
         .chain(address::STAGES)
         .chain(mqueue::STAGES)
         .chain(pipe::STAGES)
+        .chain(socket::STAGES)
 }
 
 #[tokio::main(flavor = "current_thread")]

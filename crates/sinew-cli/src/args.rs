@@ -28,12 +28,14 @@ Examples:
   sinew send shm:@jobs 'job 1' 'job 2'        two messages
   seq 1000000 | sinew send shm:@jobs          a message a line
   sinew recv --raw shm:/tmp/s > copy          a file, byte for byte
-  sinew send --raw shm:/tmp/s < original";
+  sinew send --raw shm:/tmp/s < original
+  sinew bridge tcp:127.0.0.1:9000 shm:@jobs   what comes over the network, into a channel";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Send(SendArgs),
     Recv(RecvArgs),
+    Bridge(BridgeArgs),
 }
 
 /// Sends messages: the arguments, or else standard input, a message a line
@@ -116,6 +118,24 @@ pub(crate) struct RecvArgs {
     /// output is not.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// Carries messages from one address to another, and back where both are connections
+///
+/// The first listens and the second connects, unless their addresses say otherwise. Messages are received no
+/// faster than they can be sent on. It ends when the sources have ended.
+///
+/// Attributes that cannot cross, such as file descriptors into a FIFO, are taken off; standard error says at the
+/// end how many messages went without. A message that cannot cross at all ends it with exit code 1.
+#[derive(Debug, Parser)]
+pub(crate) struct BridgeArgs {
+    /// Where messages come from
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: Address,
+
+    /// Where they go to
+    #[arg(value_name = "DESTINATION")]
+    pub(crate) destination: Address,
 }
 
 impl SendArgs {

@@ -2,6 +2,7 @@
 
 mod args;
 mod base64;
+mod bridge;
 mod failure;
 mod input;
 mod json;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         match args.command {
             Command::Send(args) => send::run(args).await,
             Command::Recv(args) => recv::run(args).await,
+            Command::Bridge(args) => bridge::run(args).await,
         }
     });
     // The thread that reads standard input may sit in its system call for as long as it likes.

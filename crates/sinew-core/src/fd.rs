@@ -147,6 +147,24 @@ impl<T: AsFd> AsyncIo<T> {
             .await
     }
 
+    /// Performs `operation` once the descriptor has an error to report.
+    ///
+    /// The kernel raises `EPOLLERR` for what arrived without data, such as an ICMP answer to a UDP
+    /// socket. `operation` is to take it (`SO_ERROR`), or to say
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if somebody else has; it takes nothing from those that
+    /// wait to read or to write.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read_with`](Self::read_with).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`read_with`](Self::read_with).
+    pub async fn error_with<R>(&self, operation: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        self.perform(Interest::ERROR, |_| false, operation).await
+    }
+
     /// Polls `operation` for when the descriptor is readable.
     ///
     /// Only the task that polled last is woken; where several wait, use [`read_with`](Self::read_with).
@@ -202,6 +220,44 @@ impl<T: AsFd> AsyncIo<T> {
                     }
                 }
                 result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// As [`poll_read_with`](Self::poll_read_with), for a stream of bytes: `operation` also says whether
+    /// it *drained* the descriptor.
+    ///
+    /// It did if it read something, but less than it asked for, and there was no other reason for that
+    /// than that there is no more. The readiness is forgotten then, which saves the system call that
+    /// would only say [`WouldBlock`](io::ErrorKind::WouldBlock). On anything that has messages, a short
+    /// read proves nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read_with`](Self::read_with).
+    pub fn poll_read_stream<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut operation: impl FnMut(&T) -> io::Result<(R, bool)>,
+    ) -> Poll<io::Result<R>> {
+        loop {
+            let mut guard = ready!(self.fd.poll_read_ready(cx))?;
+            match uninterrupted(|| operation(self.get_ref())) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let closed = guard.ready().is_read_closed();
+                    guard.clear_ready();
+                    if closed {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok((result, drained)) => {
+                    if drained {
+                        guard.clear_ready();
+                    }
+                    return Poll::Ready(Ok(result));
+                }
             }
         }
     }

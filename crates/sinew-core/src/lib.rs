@@ -23,6 +23,7 @@ mod sink;
 mod stream;
 mod sys;
 pub mod sysv;
+mod unix;
 
 pub use address::{Address, AddressError, Endpoint, Scheme, SysvTarget};
 pub use attempt::{attempt, is_attempt};
@@ -35,3 +36,4 @@ pub use messages::Messages;
 pub use sink::{BoxSink, MessageSink};
 pub use stream::{BoxStream, MessageStream};
 pub use sys::StableFd;
+pub use unix::{BoundPath, UnixEndpoint, bind_unix};

@@ -315,3 +315,68 @@ async fn the_descriptor_comes_back_and_can_be_registered_anew() -> Result {
     }
     Ok(())
 }
+
+/// A short read of a stream is taken for the end of what is there, which saves a system call; what comes
+/// later, or came meanwhile, is found all the same.
+#[tokio::test]
+async fn a_stream_that_was_drained_is_not_asked_again() -> Result {
+    let (reader, writer) = pipe(PipeFlags::empty())?;
+    let reader = AsyncIo::new(reader)?;
+    let calls = Cell::new(0);
+    let some = || {
+        within(poll_fn(|cx| {
+            reader.poll_read_stream(cx, |fd| {
+                calls.set(calls.get() + 1);
+                let bytes = read(fd, 4)?;
+                let drained = (1..4).contains(&bytes.len());
+                Ok((bytes, drained))
+            })
+        }))
+    };
+    write(&writer, b"12345")?;
+    assert_eq!(some().await?, b"1234");
+    assert_eq!(some().await?, b"5");
+    let before = calls.get();
+    let mut waiting = pin!(some());
+    assert!(poll!(waiting.as_mut()).is_pending());
+    assert_eq!(calls.get(), before);
+    write(&writer, b"6")?;
+    assert_eq!(waiting.await?, b"6");
+    assert_eq!(calls.get(), before + 1);
+    for number in 0..1000_u32 {
+        let bytes = (number % 250).to_le_bytes();
+        write(&writer, &bytes[..1 + number as usize % 3])?;
+        assert_eq!(some().await?[0], bytes[0]);
+    }
+    drop(writer);
+    assert_eq!(some().await?, b"");
+    assert_eq!(some().await?, b"");
+    Ok(())
+}
+
+/// An ICMP answer comes without data. Who waits for it takes nothing from those that wait to read.
+#[tokio::test]
+async fn an_error_without_data_wakes_who_waits_for_it() -> Result {
+    let gone = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(gone)?;
+    socket.set_nonblocking(true)?;
+    let socket = AsyncIo::new(socket)?;
+    for _ in 0..3 {
+        let mut waiting = pin!(within(socket.error_with(|fd| {
+            match rustix::net::sockopt::socket_error(fd)? {
+                Ok(()) => Err(WouldBlock.into()),
+                Err(errno) => Ok(errno),
+            }
+        })));
+        assert!(poll!(waiting.as_mut()).is_pending());
+        socket.get_ref().send(b"anybody")?;
+        assert_eq!(waiting.await?, Errno::CONNREFUSED);
+    }
+    let other = UdpSocket::bind(gone)?;
+    other.send_to(b"now", socket.get_ref().local_addr()?)?;
+    let mut buffer = [0; 8];
+    let read = within(socket.read_with(|socket| socket.recv(&mut buffer))).await?;
+    assert_eq!(&buffer[..read], b"now");
+    Ok(())
+}

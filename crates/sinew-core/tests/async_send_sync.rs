@@ -48,6 +48,7 @@ async fn futures() {
     let reader = AsyncIo::new(reader).unwrap();
     sendable(&reader.read_with(|_| Ok(())));
     sendable(&reader.write_with(|_| Ok(())));
+    sendable(&reader.error_with(|_| Ok(())));
 
     let mut reader = FrameReader::new(&b""[..], Framing::Lines);
     sendable(&reader.recv());

@@ -345,6 +345,64 @@ async fn a_writer_whose_reader_has_gone_says_so_again_and_again() {
     assert!(writer.close().await.is_err());
 }
 
+/// Fails once, and writes nothing then.
+struct Hiccup(Vec<u8>, bool);
+
+impl tokio::io::AsyncWrite for Hiccup {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if std::mem::take(&mut self.1) {
+            return Poll::Ready(Err(std::io::ErrorKind::Other.into()));
+        }
+        self.0.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_writer_begins_anew() {
+    let mut writer = FrameWriter::new(Hiccup(Vec::new(), true), Framing::Lines);
+    writer.send("lost").await.unwrap_err();
+    writer.send("refused").await.unwrap_err();
+    writer.restart();
+    writer.send("written").await.unwrap();
+    assert_eq!(writer.get_ref().0, b"written\n");
+}
+
+#[tokio::test]
+async fn what_was_read_ahead_can_be_taken() {
+    let mut reader = FrameReader::new(&b"one\ntwo\nrest"[..], Framing::Lines);
+    assert_eq!(reader.recv().await.unwrap().unwrap(), "one");
+    assert_eq!(reader.take_buffered(), "two\nrest");
+    assert_eq!(reader.recv().await.unwrap(), None);
+}
+
+#[test]
+fn a_payload_is_checked_beforehand() {
+    let lines = FrameCodec::new(Framing::Lines).with_max_message(4);
+    assert!(lines.check(b"four").is_ok());
+    assert_eq!(
+        lines.check(b"fives").unwrap_err().kind(),
+        ErrorKind::LimitExceeded
+    );
+    assert_eq!(
+        lines.check(b"a\nb").unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    assert!(FrameCodec::new(Framing::Length).check(b"a\nb").is_ok());
+}
+
 #[tokio::test]
 async fn a_reader_begins_anew() {
     let (left, right) = tokio::io::duplex(64);

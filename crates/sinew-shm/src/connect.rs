@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, UnixEndpoint as Endpoint};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::channel::Channel;
-use crate::endpoint::Endpoint;
 use crate::listener::{Role, shake};
 use crate::options::Options;
 use crate::{socket, sys};

@@ -52,11 +52,9 @@
 
 mod batch;
 mod bell;
-mod bind;
 mod byte_stream;
 mod channel;
 mod connect;
-mod endpoint;
 mod handshake;
 mod link;
 mod listener;
@@ -77,12 +75,12 @@ pub use bell::Doorbell;
 pub use byte_stream::ByteStream;
 pub use channel::{Channel, pair};
 pub use connect::{INHERITED_FD, connect, inherited};
-pub use endpoint::Endpoint;
 pub use listener::Listener;
 pub use loan::Loan;
 pub use options::Options;
 pub use receiver::Receiver;
 pub use sender::Sender;
+pub use sinew_core::UnixEndpoint as Endpoint;
 pub use sinew_memory::{Draft, Frozen};
 pub use stats::{ReceiverStats, SenderStats};
 pub use trusted::{Borrowed, TrustedReceiver};

@@ -12,15 +12,17 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
+use sinew_core::{
+    AsyncIo, BoundPath, Credentials, Error, ErrorKind, UnixEndpoint as Endpoint, bind_unix,
+};
 use tracing::Instrument;
 
-use crate::bind::{self, BoundPath};
 use crate::channel::Channel;
-use crate::endpoint::Endpoint;
 use crate::handshake::{self, Outcome};
 use crate::options::{Options, Policy};
 use crate::socket;
+
+const BACKLOG: i32 = 1024;
 
 type Handshake = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
 
@@ -86,7 +88,7 @@ impl Options {
         let endpoint = endpoint.into();
         self.layout()?;
         self.checked_threshold(self.capacity)?;
-        let (socket, path) = bind::bind(&endpoint, self.mode).await?;
+        let (socket, path) = bind_unix(&endpoint, self.mode, Some(BACKLOG), socket::new).await?;
         Ok(Listener {
             _path: path,
             socket: AsyncIo::new(socket)?,

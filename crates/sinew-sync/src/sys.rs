@@ -19,7 +19,7 @@ const ANY: u64 = u32::MAX as u64;
 
 /// Wakes up to `count` waiters; how many there were.
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
-    // The kernel takes the number for a signed one, and wakes one for what is negative.
+    // For the kernel the count is signed, and a negative one is as good as one.
     let count = count.min(i32::MAX.unsigned_abs());
     // It fails for addresses that are no memory only, and a reference is one.
     futex::wake(word, futex::Flags::empty(), count).unwrap_or(0)

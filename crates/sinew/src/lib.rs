@@ -4,6 +4,7 @@
 //!
 //! - [`open`], [`open_sender`] and [`open_receiver`] open whatever an [`Address`] names, as a boxed sink
 //!   and a boxed stream of [`Message`]s. Which mechanism it is, is a matter of configuration then.
+//! - [`Bridge`] joins two addresses, whatever they are.
 //! - The modules are the mechanisms themselves, each with its own types and all that it can do.
 //!
 //! | module | feature | addresses | |
@@ -11,6 +12,7 @@
 //! | `mqueue` | `mqueue` (default) | `mq:/jobs`, `sysvmq:0x5e1f` | POSIX and SysV message queues |
 //! | `pipe` | `pipe` (default) | `exec:sort -u`, `fd:0`, `fifo:/tmp/f` | pipes, to programs too, and FIFOs |
 //! | `shm` | `shm` (default) | `shm:/run/app.sock`, `shm:@name` | channels through shared memory |
+//! | `socket` | `socket` (default) | `unix:/run/x.sock`, `unix-dgram:@name`, `unix-seqpacket:/run/x.sock`, `tcp:127.0.0.1:9000`, `udp:127.0.0.1:5000` | sockets |
 //! | `sync` | `sync` (default) | `sem:/slots`, `sysvsem:0x5e1f/0`, `futex:/dev/shm/word` | semaphores, locks, futexes |
 //!
 //! The feature `full` has them all.
@@ -44,13 +46,15 @@
 //! # }
 //! ```
 
+mod bridge;
 mod open;
 
+pub use bridge::{Bridge, BridgeReport, LaneReport};
 pub use open::{open, open_receiver, open_sender};
 pub use sinew_core::{
     Address, AddressError, AsyncIo, Attributes, BoxSink, BoxStream, Credentials, Endpoint, Error,
     ErrorKind, FrameCodec, FrameReader, FrameWriter, Framing, Message, MessageSink, MessageStream,
-    Messages, Scheme, StableFd, SysvTarget, TryRecvError, TrySendError,
+    Messages, Scheme, StableFd, SysvTarget, TryRecvError, TrySendError, UnixEndpoint,
 };
 #[cfg(feature = "mqueue")]
 #[doc(inline)]
@@ -61,6 +65,9 @@ pub use sinew_pipe as pipe;
 #[cfg(feature = "shm")]
 #[doc(inline)]
 pub use sinew_shm as shm;
+#[cfg(feature = "socket")]
+#[doc(inline)]
+pub use sinew_socket as socket;
 #[cfg(feature = "sync")]
 #[doc(inline)]
 pub use sinew_sync as sync;

@@ -11,6 +11,11 @@ const LANDED: &[Scheme] = &[
     Scheme::Sem,
     Scheme::Shm,
     Scheme::SysvMq,
+    Scheme::Unix,
+    Scheme::UnixDgram,
+    Scheme::UnixSeqpacket,
+    Scheme::Tcp,
+    Scheme::Udp,
     Scheme::SysvSem,
 ];
 

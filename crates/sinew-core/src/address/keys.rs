@@ -115,6 +115,7 @@ const SYSVMQ: &[Key] = &[
 const SIGNAL: &[Key] = &[key("capacity", Kind::Integer(1, 65_536))];
 
 const UNIX: &[Key] = &[
+    flag("connect"),
     flag("credentials"),
     key("framing", FRAMING),
     flag("listen"),
@@ -125,13 +126,16 @@ const UNIX: &[Key] = &[
 
 const UNIX_DGRAM: &[Key] = &[
     key("bind", Kind::Path),
+    flag("connect"),
     flag("credentials"),
     flag("listen"),
     key("max-message", Kind::Size),
     key("mode", Kind::Mode),
+    key("timeout", Kind::Duration),
 ];
 
 const UNIX_SEQPACKET: &[Key] = &[
+    flag("connect"),
     flag("credentials"),
     flag("listen"),
     key("max-message", Kind::Size),
@@ -141,6 +145,7 @@ const UNIX_SEQPACKET: &[Key] = &[
 
 const TCP: &[Key] = &[
     key("backlog", Kind::Integer(1, 65_535)),
+    flag("connect"),
     key("framing", FRAMING),
     key("keepalive", Kind::Duration),
     key("linger", Kind::Duration),
@@ -154,6 +159,7 @@ const TCP: &[Key] = &[
 const UDP: &[Key] = &[
     key("bind", Kind::Text),
     flag("broadcast"),
+    flag("connect"),
     key("interface", Kind::Text),
     flag("listen"),
     key("loopback", Kind::Choice(&["on", "off"])),

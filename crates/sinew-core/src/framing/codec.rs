@@ -68,6 +68,16 @@ impl FrameCodec {
         self.max_message
     }
 
+    /// Makes sure that `payload` can be a message.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded) if it is too long,
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a line with a newline in it.
+    pub fn check(&self, payload: &[u8]) -> Result<(), Error> {
+        self.header(payload).map(drop)
+    }
+
     fn too_long(&self, operation: &'static str, what: &str, len: usize) -> Error {
         Error::new(ErrorKind::LimitExceeded, operation)
             .with_reason(format!(

@@ -116,6 +116,11 @@ impl<R, D> FrameReader<R, D> {
         (self.io, self.buffer.freeze())
     }
 
+    /// Takes the bytes that were read and made no message yet.
+    pub fn take_buffered(&mut self) -> Bytes {
+        self.buffer.split().freeze()
+    }
+
     /// Begins anew, for an `io` that comes back after its end, as a FIFO with the next writer does.
     /// The decoder must be as new after the end of a stream, as [`FrameCodec`] is.
     pub fn restart(&mut self) {

@@ -148,6 +148,13 @@ impl<W, E> FrameWriter<W, E> {
         self.stage.len()
     }
 
+    /// Goes on after an error of writing, where `io` is as it was before. What was not written is
+    /// dropped: none of it must be part of a message of which some was.
+    pub fn restart(&mut self) {
+        self.stage.clear();
+        self.failed = None;
+    }
+
     fn check(&self) -> Result<(), Error> {
         match &self.failed {
             Some(error) => Err(error.clone()),

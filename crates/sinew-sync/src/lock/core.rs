@@ -169,11 +169,10 @@ impl Core {
 
     pub(super) async fn take(&self) -> Result<Taken, Error> {
         let me = owner::me()?;
+        // Before it is taken: a future that is dropped here holds nothing.
+        tokio::task::coop::consume_budget().await;
         let taken = match self.try_take(me, false) {
-            Some(taken) => {
-                tokio::task::coop::consume_budget().await;
-                taken
-            }
+            Some(taken) => taken,
             None => self.take_slowly(me).await?,
         };
         // From here on it is held: dropped while waiting for readers, it is freed.

@@ -152,8 +152,8 @@ impl<T: Pod> RwLock<T> {
     /// As for [`Mutex::lock`](crate::Mutex::lock).
     pub async fn read(&self) -> ReadResult<T> {
         let me = owner::me()?;
+        tokio::task::coop::consume_budget().await;
         if let Some(guard) = self.try_enter(me)? {
-            tokio::task::coop::consume_budget().await;
             return Ok(guard);
         }
         let driver = Driver::current()?;

@@ -218,9 +218,10 @@ impl Semaphore {
     pub(crate) fn take(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let (state, word) = (self.state.clone(), self.word.clone());
         async move {
+            // A loop that always finds a unit must give others their turn, too. Before it is taken: a future
+            // that is dropped here has nothing.
+            tokio::task::coop::consume_budget().await;
             if state.try_acquire() {
-                // A loop that always finds a unit must give others their turn, too.
-                tokio::task::coop::consume_budget().await;
                 return Ok(());
             }
             let driver = Driver::current()?;

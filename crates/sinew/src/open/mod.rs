@@ -6,6 +6,8 @@ mod mqueue;
 mod pipe;
 #[cfg(feature = "shm")]
 mod shm;
+#[cfg(feature = "socket")]
+mod socket;
 #[cfg(feature = "sync")]
 mod sync;
 
@@ -19,6 +21,11 @@ const OPENABLE: &[(Scheme, &str, bool)] = &[
     (Scheme::Exec, "pipe", cfg!(feature = "pipe")),
     (Scheme::Fd, "pipe", cfg!(feature = "pipe")),
     (Scheme::Fifo, "pipe", cfg!(feature = "pipe")),
+    (Scheme::Unix, "socket", cfg!(feature = "socket")),
+    (Scheme::UnixDgram, "socket", cfg!(feature = "socket")),
+    (Scheme::UnixSeqpacket, "socket", cfg!(feature = "socket")),
+    (Scheme::Tcp, "socket", cfg!(feature = "socket")),
+    (Scheme::Udp, "socket", cfg!(feature = "socket")),
     (Scheme::Sem, "sync", cfg!(feature = "sync")),
     (Scheme::SysvSem, "sync", cfg!(feature = "sync")),
     (Scheme::Futex, "sync", cfg!(feature = "sync")),
@@ -33,6 +40,12 @@ macro_rules! dispatch {
             Scheme::Exec | Scheme::Fd | Scheme::Fifo => pipe::$open($address).await,
             #[cfg(feature = "shm")]
             Scheme::Shm => shm::$open($address).await,
+            #[cfg(feature = "socket")]
+            Scheme::Unix
+            | Scheme::UnixDgram
+            | Scheme::UnixSeqpacket
+            | Scheme::Tcp
+            | Scheme::Udp => socket::$open($address).await,
             #[cfg(feature = "sync")]
             Scheme::Sem | Scheme::SysvSem | Scheme::Futex => sync::$open($address).await,
             _ => Err(unsupported(stringify!($open), $address)),
@@ -128,6 +141,47 @@ macro_rules! dispatch {
 /// | `eof` | `end` | to receive, when the last writer leaves: `end`, `reopen` (wait for the next), `hold` (never notice, and do not wait for the first) |
 /// | `timeout` | for ever | how long to wait for the other end |
 /// | `unlink` | no | remove it when this end is dropped |
+/// # `unix:`, `unix-seqpacket:`, `tcp:`
+///
+/// A connection between two processes. One listens, until one peer has connected, and gives the address
+/// free again then; the other connects.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `listen`, `connect` | [`open_receiver`] listens, [`open_sender`] and [`open`] connect | which of the two this end does |
+/// | `timeout` | 5 s to connect, for ever to listen | how long to wait for the other end |
+/// | `framing` | `length` | not `unix-seqpacket:`; `lines` for socat, nc and others that know nothing of lengths |
+/// | `max-message` | `16M`, `256K` for packets | the longest message that this end receives (and sends, where it is framed) |
+/// | `mode` | what the umask leaves of 666 | not `tcp:`; permissions of the path: who may write, may connect |
+/// | `credentials` | no | not `tcp:`; whether each message that is received says who sent it |
+/// | `nodelay` | no | `tcp:`; send small messages at once |
+/// | `keepalive` | no | `tcp:`; probe a silent peer after this long, and then three times, as far apart (75 s at most) |
+/// | `linger` | no | `tcp:`; how long closing waits until the peer's host has everything; `0s` resets |
+/// | `backlog` | 1024 | `tcp:`; how many connections can wait |
+/// | `reuse-port` | no | `tcp:`; share the port with others that say so too |
+///
+/// The framing is by length unless the address says otherwise, so that every message crosses as it is,
+/// and one that was cut off is noticed.
+///
+/// # `unix-dgram:`, `udp:`
+///
+/// Datagrams. The receiver is at the address and hears everybody; the sender connects to it. There is no
+/// end: closing a sender tells nobody. To [`open`] with `listen` is to wait for a first datagram, and then
+/// to talk with its sender alone.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `listen`, `connect` | [`open_receiver`] listens, [`open_sender`] and [`open`] connect | which of the two this end does |
+/// | `timeout` | 5 s to connect, for ever to listen | `unix-dgram:`; how long to wait for the other end |
+/// | `bind` | nowhere, any port | where the end that connects is itself, so that it can be answered: a path, or `host:port` |
+/// | `max-message` | `256K`, `64K` | the longest datagram that this end receives |
+/// | `mode`, `credentials` | as above | `unix-dgram:` |
+/// | `multicast` | | `udp:`; the address is a group's |
+/// | `interface` | what the routing table says | `udp:`; where the group is: a name, a number, or an IPv4 address |
+/// | `ttl` | the system's, 1 to a group | `udp:`; how many hops |
+/// | `loopback` | `on` | `udp:`; whether this machine gets what it sends to a group |
+/// | `broadcast` | no | `udp:`; allow broadcast addresses |
+/// | `reuse-port` | no | `udp:`; share the port with others that say so too |
 ///
 /// # `sem:`
 ///
@@ -206,8 +260,9 @@ pub async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
 
 /// Opens what `address` names for sending.
 ///
-/// What `shm:` takes is said at [`open`]; this end connects unless the address says `listen`. Of the
-/// channel's other direction nothing is left: a peer that sends is told that it is closed.
+/// What each scheme takes is said at [`open`]; this end connects unless the address says `listen`. Of a
+/// `shm:` channel's other direction nothing is left: a peer that sends is told that it is closed. What
+/// comes back on a socket is dropped.
 ///
 /// Closing the sink is what tells the peer that all was sent. A process that ends without having done so,
 /// or having dropped it, is one that died.
@@ -225,8 +280,9 @@ pub async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
 
 /// Opens what `address` names for receiving.
 ///
-/// What `shm:` takes is said at [`open`]; this end listens unless the address says `connect`. Of the
-/// channel's other direction nothing is left: a peer that receives finds it closed.
+/// What each scheme takes is said at [`open`]; this end listens unless the address says `connect`. Of a
+/// `shm:` channel's other direction nothing is left: a peer that receives finds it closed. On a socket it
+/// is closed with the stream.
 ///
 /// # Errors
 ///

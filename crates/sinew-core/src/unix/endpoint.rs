@@ -1,14 +1,14 @@
-//! Where a listener is found.
+//! Where a Unix socket is.
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::{Endpoint, Error, ErrorKind};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
-use sinew_core::{Error, ErrorKind};
 
-/// Where a listener is found: a path in the file system, or a name in the abstract namespace of this
+/// Where a Unix socket is: a path in the file system, or a name in the abstract namespace of this
 /// network namespace.
 ///
 /// A string that begins with `@` is an abstract name (`./@name` is a path).
@@ -17,7 +17,7 @@ use sinew_core::{Error, ErrorKind};
 ///
 /// [unix(7)]: https://man7.org/linux/man-pages/man7/unix.7.html
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Endpoint {
+pub enum UnixEndpoint {
     /// A socket in the file system, whose permissions say who may connect.
     Path(PathBuf),
     /// An abstract name, without permissions; gone with the process that bound it.
@@ -27,10 +27,16 @@ pub enum Endpoint {
 /// Bytes of a path, or of a name after its zero.
 const MOST: usize = 107;
 
-impl Endpoint {
-    pub(crate) fn to_socket_addr(&self, operation: &'static str) -> Result<SocketAddrUnix, Error> {
+impl UnixEndpoint {
+    /// As system calls take it, in `operation`.
+    ///
+    /// # Errors
+    ///
+    /// `ENAMETOOLONG` above 107 bytes, of kind [`InvalidInput`](ErrorKind::InvalidInput) for an empty
+    /// path, `EINVAL` for one with a NUL.
+    pub fn to_socket_addr(&self, operation: &'static str) -> Result<SocketAddrUnix, Error> {
         let (addr, len) = match self {
-            Endpoint::Path(path) => {
+            UnixEndpoint::Path(path) => {
                 if path.as_os_str().is_empty() {
                     return Err(Error::new(ErrorKind::InvalidInput, operation)
                         .with_reason("the path is empty"));
@@ -44,7 +50,7 @@ impl Endpoint {
                 };
                 (addr, len)
             }
-            Endpoint::Abstract(name) => (SocketAddrUnix::new_abstract_name(name), name.len()),
+            UnixEndpoint::Abstract(name) => (SocketAddrUnix::new_abstract_name(name), name.len()),
         };
         addr.map_err(|errno| {
             let error =
@@ -60,50 +66,59 @@ impl Endpoint {
     }
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for UnixEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Endpoint::Path(path) => path.display().fmt(f),
-            Endpoint::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
+            UnixEndpoint::Path(path) => path.display().fmt(f),
+            UnixEndpoint::Abstract(name) => write!(f, "@{}", name.escape_ascii()),
         }
     }
 }
 
-impl From<&Path> for Endpoint {
+impl From<&Path> for UnixEndpoint {
     fn from(path: &Path) -> Self {
         match path.as_os_str().as_bytes().strip_prefix(b"@") {
-            Some(name) => Endpoint::Abstract(name.to_vec()),
-            None => Endpoint::Path(path.to_path_buf()),
+            Some(name) => UnixEndpoint::Abstract(name.to_vec()),
+            None => UnixEndpoint::Path(path.to_path_buf()),
         }
     }
 }
 
-impl From<PathBuf> for Endpoint {
+impl From<PathBuf> for UnixEndpoint {
     fn from(path: PathBuf) -> Self {
-        Endpoint::from(path.as_path())
+        UnixEndpoint::from(path.as_path())
     }
 }
 
-impl From<&PathBuf> for Endpoint {
+impl From<&PathBuf> for UnixEndpoint {
     fn from(path: &PathBuf) -> Self {
-        Endpoint::from(path.as_path())
+        UnixEndpoint::from(path.as_path())
     }
 }
 
-impl From<&str> for Endpoint {
+impl From<&str> for UnixEndpoint {
     fn from(path: &str) -> Self {
-        Endpoint::from(Path::new(path))
+        UnixEndpoint::from(Path::new(path))
     }
 }
 
-impl From<String> for Endpoint {
+impl From<String> for UnixEndpoint {
     fn from(path: String) -> Self {
-        Endpoint::from(Path::new(&path))
+        UnixEndpoint::from(Path::new(&path))
     }
 }
 
-impl From<&String> for Endpoint {
+impl From<&String> for UnixEndpoint {
     fn from(path: &String) -> Self {
-        Endpoint::from(Path::new(path))
+        UnixEndpoint::from(Path::new(path))
+    }
+}
+
+impl From<Endpoint<'_>> for UnixEndpoint {
+    fn from(endpoint: Endpoint<'_>) -> Self {
+        match endpoint {
+            Endpoint::Path(path) => UnixEndpoint::Path(path.to_path_buf()),
+            Endpoint::Abstract(name) => UnixEndpoint::Abstract(name.to_vec()),
+        }
     }
 }

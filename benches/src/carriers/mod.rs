@@ -1,0 +1,62 @@
+//! The suite `carriers`: each mechanism that carries messages, through Sinew and by hand.
+//!
+//! By hand is a loop of raw system calls: the call is tried, and where it would block the process waits with
+//! epoll and tries again. What reads a stream reads as much as there is, and takes it apart. SysV queues
+//! cannot be polled; by hand their calls block.
+
+mod meeting;
+mod raw;
+mod sinew;
+
+use crate::case::{Case, Comparison, Kind, Size, Suite, Wait};
+
+pub(crate) const SUITE: Suite = Suite {
+    name: "carriers",
+    cases,
+    limit: |case| Some(case.name()),
+    comparisons: &COMPARISONS,
+};
+
+const COMPARISONS: [Comparison; 0] = [];
+
+/// The mechanisms, as the last part of a case's name.
+const CARRIERS: [&str; 10] = [
+    "pipe",
+    "pipe-packet",
+    "fifo",
+    "mq",
+    "sysvmq",
+    "unix",
+    "unix-dgram",
+    "unix-seqpacket",
+    "tcp",
+    "udp",
+];
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kind in [Kind::RoundTrip, Kind::Throughput] {
+        for size in [Size::SMALL, Size::PAGE] {
+            for how in CARRIERS {
+                let make = |subject, ask, answer, collect, send| match kind {
+                    Kind::RoundTrip => {
+                        Case::round_trip(subject, size, how, Wait::Park, ask, answer)
+                    }
+                    Kind::Throughput => {
+                        Case::throughput(subject, size, how, Wait::Park, collect, send)
+                    }
+                };
+                let limit = crate::limit::SUBJECT;
+                cases.push(make(limit, raw::ask, raw::answer, raw::collect, raw::send));
+                cases.push(make(
+                    sinew::SUBJECT,
+                    sinew::ask,
+                    sinew::answer,
+                    sinew::collect,
+                    sinew::send,
+                ));
+            }
+        }
+    }
+    cases
+}

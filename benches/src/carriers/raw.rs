@@ -1,0 +1,266 @@
+//! The loop of raw system calls.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::epoll;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::meeting::{self, Ends};
+use crate::Result;
+use crate::measure::Record;
+use crate::payload::Stamp;
+use crate::session::Session;
+use crate::sys::{PosixQueue, SysvQueue};
+
+/// Bytes that are read from a stream at once.
+const BLOCK: usize = 64 << 10;
+
+/// What the calls are made on.
+enum Carrier {
+    /// Read and written in any portions.
+    Stream(Ends),
+    /// Read and written by the packet.
+    Packets(Ends),
+    /// Likewise, with recv and send.
+    Datagrams(Ends),
+    Posix {
+        read: PosixQueue,
+        write: PosixQueue,
+    },
+    Sysv {
+        queue: SysvQueue,
+        read: i64,
+        write: i64,
+    },
+}
+
+struct Raw {
+    carrier: Carrier,
+    readable: OwnedFd,
+    writable: OwnedFd,
+    len: usize,
+    buffer: Vec<u8>,
+    /// What was read and not yet taken.
+    start: usize,
+    end: usize,
+    payload: Vec<u8>,
+}
+
+impl Raw {
+    fn open(session: &mut Session, first: bool) -> Result<Self> {
+        let len = session.len();
+        let carrier = match session.how() {
+            "fifo" => Carrier::Stream(fifo(session, first)?),
+            "pipe" | "unix" | "tcp" => Carrier::Stream(meeting::ends(session, first)?),
+            "pipe-packet" => Carrier::Packets(meeting::ends(session, first)?),
+            "mq" => posix(session, first)?,
+            "sysvmq" => sysv(session, first)?,
+            _ => Carrier::Datagrams(meeting::ends(session, first)?),
+        };
+        let poll = |flags| -> Result<OwnedFd> {
+            let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+            let add = |fd: &dyn AsFd| {
+                epoll::add(
+                    &set,
+                    fd.as_fd(),
+                    epoll::EventData::new_u64(0),
+                    flags | epoll::EventFlags::ET,
+                )
+            };
+            let reads = flags == epoll::EventFlags::IN;
+            match &carrier {
+                Carrier::Stream(ends) | Carrier::Packets(ends) | Carrier::Datagrams(ends) => {
+                    add(if reads { &ends.read } else { &ends.write })?;
+                }
+                Carrier::Posix { read, write } => add(if reads { read } else { write })?,
+                Carrier::Sysv { .. } => {}
+            }
+            Ok(set)
+        };
+        Ok(Self {
+            readable: poll(epoll::EventFlags::IN)?,
+            writable: poll(epoll::EventFlags::OUT)?,
+            carrier,
+            len,
+            buffer: vec![0; BLOCK],
+            start: 0,
+            end: 0,
+            payload: vec![0; len],
+        })
+    }
+
+    fn send(&mut self, stamp: Stamp) -> Result<()> {
+        stamp.fill(&mut self.payload);
+        let mut rest = self.payload.as_slice();
+        loop {
+            let sent = match &self.carrier {
+                Carrier::Stream(ends) | Carrier::Packets(ends) => {
+                    rustix::io::write(&ends.write, rest)
+                }
+                Carrier::Datagrams(ends) => {
+                    rustix::net::send(&ends.write, rest, SendFlags::NOSIGNAL)
+                }
+                Carrier::Posix { write, .. } => write.send(rest).map(|()| rest.len()),
+                Carrier::Sysv { queue, write, .. } => queue.send(*write, rest).map(|()| rest.len()),
+            };
+            match sent {
+                Ok(count) => {
+                    rest = rest.get(count..).unwrap_or_default();
+                    if rest.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Err(Errno::AGAIN) => wait(&self.writable)?,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn recv(&mut self) -> Result<&[u8]> {
+        let streams = matches!(self.carrier, Carrier::Stream(_));
+        while self.end - self.start < self.len {
+            if self.start == self.end {
+                (self.start, self.end) = (0, 0);
+            } else if self.buffer.len() - self.start < self.len {
+                self.buffer.copy_within(self.start..self.end, 0);
+                (self.start, self.end) = (0, self.end - self.start);
+            }
+            let Some(room) = self.buffer.get_mut(self.end..) else {
+                return Err("the buffer is too short".into());
+            };
+            let received = match &self.carrier {
+                Carrier::Stream(ends) | Carrier::Packets(ends) => {
+                    rustix::io::read(&ends.read, &mut *room)
+                }
+                Carrier::Datagrams(ends) => {
+                    rustix::net::recv(&ends.read, &mut *room, RecvFlags::empty())
+                        .map(|(count, _)| count)
+                }
+                Carrier::Posix { read, .. } => read.receive(room),
+                Carrier::Sysv { queue, read, .. } => queue.receive(*read, room),
+            };
+            match received {
+                Ok(0) => return Err("the peer has gone".into()),
+                Ok(count) if streams || count == self.len => self.end += count,
+                Ok(count) => return Err(format!("a message of {count} bytes").into()),
+                Err(Errno::AGAIN) => wait(&self.readable)?,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let message = self.start..self.start + self.len;
+        self.start = message.end;
+        self.buffer
+            .get(message)
+            .ok_or_else(|| "the buffer is too short".into())
+    }
+}
+
+fn wait(set: &OwnedFd) -> Result<()> {
+    let mut events = [MaybeUninit::uninit(); 1];
+    loop {
+        match epoll::wait(set, &mut events, None) {
+            Err(Errno::INTR) => {}
+            waited => return Ok(waited.map(drop)?),
+        }
+    }
+}
+
+fn fifo(session: &mut Session, first: bool) -> Result<Ends> {
+    let [read, write] = meeting::fifos(session, first)?;
+    let flags = OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let read = rustix::fs::open(read, flags | OFlags::RDONLY, Mode::empty())?;
+    session.barrier()?;
+    let write = rustix::fs::open(write, flags | OFlags::WRONLY, Mode::empty())?;
+    session.barrier()?;
+    Ok(Ends { read, write })
+}
+
+fn posix(session: &mut Session, first: bool) -> Result<Carrier> {
+    let number = meeting::number(session, first)?;
+    let name = |what: &str| format!("/sinew-bench-{what}-{number}");
+    let open = |what: &str| PosixQueue::open(&name(what), first);
+    let (mine, other) = if first {
+        ("back", "there")
+    } else {
+        ("there", "back")
+    };
+    if !first {
+        session.barrier()?;
+    }
+    let carrier = Carrier::Posix {
+        read: open(mine)?,
+        write: open(other)?,
+    };
+    if first {
+        session.barrier()?;
+    }
+    session.barrier()?;
+    if first {
+        for what in ["there", "back"] {
+            PosixQueue::unlink(&name(what))?;
+        }
+    }
+    Ok(carrier)
+}
+
+fn sysv(session: &mut Session, first: bool) -> Result<Carrier> {
+    let queue = if first {
+        let queue = SysvQueue::create()?;
+        session.send_text(&queue.id().to_string())?;
+        queue
+    } else {
+        SysvQueue::attach(session.recv_text()?.parse()?)
+    };
+    let (read, write) = if first { (1, 2) } else { (2, 1) };
+    Ok(Carrier::Sysv { queue, read, write })
+}
+
+pub(super) fn ask(session: &mut Session) -> Result<Record> {
+    let mut raw = Raw::open(session, true)?;
+    session.barrier()?;
+    let mut trips = session.trips();
+    while let Some(stamp) = trips.begin() {
+        raw.send(stamp)?;
+        trips.end(raw.recv()?)?;
+    }
+    Ok(trips.finish())
+}
+
+pub(super) fn answer(session: &mut Session) -> Result<Record> {
+    let mut raw = Raw::open(session, false)?;
+    session.barrier()?;
+    let mut echo = session.echo();
+    loop {
+        let reply = echo.read(raw.recv()?)?;
+        raw.send(reply)?;
+        if reply.is_last() {
+            return Ok(echo.finish());
+        }
+    }
+}
+
+pub(super) fn collect(session: &mut Session) -> Result<Record> {
+    let mut raw = Raw::open(session, true)?;
+    session.barrier()?;
+    let mut meter = session.meter();
+    while !meter.read(raw.recv()?)? {}
+    session.barrier()?;
+    Ok(meter.finish())
+}
+
+pub(super) fn send(session: &mut Session) -> Result<Record> {
+    let mut raw = Raw::open(session, false)?;
+    session.barrier()?;
+    let mut flow = session.flow();
+    while let Some(stamp) = flow.next() {
+        raw.send(stamp)?;
+    }
+    let record = flow.finish();
+    session.barrier()?;
+    Ok(record)
+}

@@ -1,0 +1,43 @@
+//! Memory that packets are received into, and which they share.
+
+use bytes::{Bytes, BytesMut};
+
+/// Bytes of a block beyond the longest packet: so many go to packets before there is a new block.
+const BLOCK: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    bytes: BytesMut,
+    limit: usize,
+}
+
+impl Buffer {
+    /// For packets of up to `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            limit,
+        }
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// An empty buffer with room for a packet. Where the earlier packets are gone, it is the old block.
+    pub(crate) fn room(&mut self) -> &mut BytesMut {
+        if self.bytes.capacity() < self.limit {
+            self.bytes.reserve(self.limit.saturating_add(BLOCK));
+        }
+        &mut self.bytes
+    }
+
+    /// What was received.
+    pub(crate) fn take(&mut self) -> Bytes {
+        self.bytes.split().freeze()
+    }
+
+    pub(crate) fn discard(&mut self) {
+        self.bytes.clear();
+    }
+}

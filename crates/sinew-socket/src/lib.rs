@@ -1,0 +1,54 @@
+//! Sockets as streams and sinks of messages, for Tokio: Unix domain sockets with descriptors and
+//! credentials ([`unix`]), TCP ([`tcp`]) and UDP ([`udp`]).
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), sinew_core::Error> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("app.sock");
+//! use sinew_socket::unix::seqpacket::{Listener, connect};
+//!
+//! // One process listens …
+//! let mut listener = Listener::bind(&path).await?;
+//! // … another connects …
+//! let mut client = connect(&path).await?;
+//! let mut server = listener.accept().await?;
+//!
+//! // … and they talk.
+//! client.send("hello").await?;
+//! if let Some(message) = server.recv().await? {
+//!     assert_eq!(message.payload(), "hello");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each kind has the same parts: `Options`, a connection (or a socket, where there is none) that splits
+//! into a `Sender` and a `Receiver`, and a `Listener`, which is a `Stream` of connections. A receiver is
+//! a `Stream`, a sender a `Sink`, of messages.
+//!
+//! # Two ends
+//!
+//! `None` is the end of the peer's sending direction. A socket does not say why it ended: a process that
+//! is killed between two messages looks as one that closed. What it does say is an error with
+//! [`is_peer_crashed`](sinew_core::Error::is_peer_crashed): a connection that ended within a message (with
+//! [`Framing::Length`](sinew_core::Framing::Length)), that was reset, whose peer is unreachable, or
+//! whose peer went away without having read all that it was sent.
+//!
+//! Writing to a peer that has gone is an error, never a `SIGPIPE`.
+
+pub mod tcp;
+pub mod udp;
+pub mod unix;
+
+mod acceptor;
+mod backoff;
+mod buffer;
+mod failure;
+mod inet;
+mod link;
+mod outgoing;
+mod sys;
+
+use inet::{bind_inet, inet_addr, no_address, resolve};
+pub use outgoing::Outgoing;

@@ -1,0 +1,176 @@
+//! A connected socket, which its two halves share.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown};
+use sinew_core::{AsyncIo, Error};
+use tokio::io::AsyncWrite;
+use tokio::task::coop;
+
+use crate::failure;
+
+/// Never blocks, whatever others do to the open file, and never a signal.
+pub(crate) const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+/// The most descriptors in one message: `SCM_MAX_FD` of unix(7).
+pub(crate) const MAX_FDS: usize = 253;
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) fd: AsyncIo<OwnedFd>,
+    pub(crate) address: Arc<str>,
+}
+
+impl Link {
+    pub(crate) fn new(fd: OwnedFd, address: impl Into<Arc<str>>) -> Result<Arc<Self>, Error> {
+        let address = address.into();
+        Ok(Arc::new(Self {
+            fd: AsyncIo::new(fd).map_err(|error| error.with_address(&address))?,
+            address,
+        }))
+    }
+
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Ends one direction. A peer that is gone has done so already.
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match rustix::net::shutdown(self.socket(), how) {
+            Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    pub(crate) fn named(&self, error: Error) -> Error {
+        match error.address() {
+            Some(_) => error,
+            None => error.with_address(&self.address),
+        }
+    }
+}
+
+/// Sends once, with descriptors where there are some.
+pub(crate) fn send_once(
+    socket: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    fds: &[OwnedFd],
+    address: Option<&rustix::net::SocketAddrUnix>,
+) -> io::Result<usize> {
+    if let ([bytes], [], None) = (slices, fds, address) {
+        return Ok(rustix::net::send(socket, bytes, SEND)?);
+    }
+    if let ([bytes], [], Some(address)) = (slices, fds, address) {
+        return Ok(rustix::net::sendto(socket, bytes, SEND, address)?);
+    }
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(Errno::MSGSIZE.into());
+    }
+    Ok(match address {
+        Some(address) => rustix::net::sendmsg_addr(socket, address, slices, &mut control, SEND)?,
+        None => rustix::net::sendmsg(socket, slices, &mut control, SEND)?,
+    })
+}
+
+/// The writing half of a stream.
+#[derive(Debug)]
+pub(crate) struct WriteIo {
+    pub(crate) link: Arc<Link>,
+    /// To go with the first of the next bytes.
+    pub(crate) attached: Vec<OwnedFd>,
+    /// Ask the kernel even if the runtime has not heard of room.
+    pub(crate) at_once: bool,
+}
+
+impl WriteIo {
+    pub(crate) fn new(link: Arc<Link>) -> Self {
+        Self {
+            link,
+            attached: Vec::new(),
+            at_once: false,
+        }
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Self { link, attached, .. } = self;
+        let send = |fd: &OwnedFd| send_once(fd.as_fd(), slices, attached, None);
+        let sent = if self.at_once {
+            match link.fd.try_write_with(send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                sent => Poll::Ready(sent),
+            }
+        } else {
+            link.fd.poll_write_with(cx, send)
+        };
+        sent.map(|sent| match sent {
+            Ok(count) => {
+                if count > 0 {
+                    attached.clear();
+                }
+                Ok(count)
+            }
+            Err(error) => Err(link.named(failure::of_connection("send", error)).into()),
+        })
+    }
+}
+
+impl AsyncWrite for WriteIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_send(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_send(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let link = &self.link;
+        Poll::Ready(
+            link.shutdown(Shutdown::Write)
+                .map_err(|error| link.named(Error::from_io("shutdown", error)).into()),
+        )
+    }
+}
+
+/// Polls once, outside of any task: for what is tried and not waited for.
+pub(crate) fn once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let future = pin!(coop::unconstrained(future));
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// As [`once`], for a poll method.
+pub(crate) fn poll_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+    once(poll_fn(|cx| poll(cx)))
+}

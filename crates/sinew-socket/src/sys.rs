@@ -1,0 +1,322 @@
+//! The unsafe code of this crate: recvmsg, memory that a system call has filled, inherited descriptors.
+#![allow(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use bytes::BytesMut;
+use libc::c_int;
+use rustix::io::FdFlags;
+use rustix::net::RecvFlags;
+use sinew_core::{Credentials, UnixEndpoint};
+use tokio::io::ReadBuf;
+
+#[cfg(any(target_arch = "sparc", target_arch = "sparc64"))]
+const SO_PEERPIDFD: c_int = 0x0056;
+#[cfg(not(any(target_arch = "sparc", target_arch = "sparc64")))]
+const SO_PEERPIDFD: c_int = 77;
+/// From linux/socket.h.
+const SCM_PIDFD: c_int = 4;
+
+/// Words.
+const SLACK: usize = 8;
+
+/// Room for what comes beside the bytes, used again for each call.
+#[derive(Debug)]
+pub(crate) struct Control {
+    /// Words, because a `cmsghdr` is aligned so.
+    space: Box<[MaybeUninit<u64>]>,
+}
+
+impl Control {
+    /// Room for the sender's credentials and this many descriptors, or a few more, and for what else
+    /// whoever made the socket may have turned on.
+    pub(crate) fn new(max_fds: usize) -> Self {
+        let fds = u32::try_from(max_fds * mem::size_of::<RawFd>()).unwrap_or(u32::MAX);
+        let credentials = u32::try_from(mem::size_of::<libc::ucred>()).unwrap_or(u32::MAX);
+        // SAFETY: CMSG_SPACE only computes.
+        let bytes = unsafe { libc::CMSG_SPACE(credentials) + libc::CMSG_SPACE(fds) };
+        Self {
+            space: vec![MaybeUninit::uninit(); (bytes as usize).div_ceil(8) + SLACK].into(),
+        }
+    }
+}
+
+/// Where a datagram came from, as the kernel wrote it.
+pub(crate) struct Name {
+    address: libc::sockaddr_un,
+    len: usize,
+}
+
+impl Name {
+    pub(crate) fn new() -> Self {
+        Self {
+            // SAFETY: a sockaddr_un is plain data, for which zeros are valid.
+            address: unsafe { mem::zeroed() },
+            len: 0,
+        }
+    }
+
+    /// The path as it was bound, or a zero and the abstract name. Empty for an unbound socket.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let offset = mem::offset_of!(libc::sockaddr_un, sun_path);
+        let len = self
+            .len
+            .saturating_sub(offset)
+            .min(self.address.sun_path.len());
+        // SAFETY: within sun_path, which is initialised; a c_char is a byte.
+        unsafe { std::slice::from_raw_parts(self.address.sun_path.as_ptr().cast(), len) }
+    }
+
+    pub(crate) fn endpoint(&self) -> Option<UnixEndpoint> {
+        match self.bytes() {
+            [] => None,
+            [0, name @ ..] => Some(UnixEndpoint::Abstract(name.to_vec())),
+            path => {
+                let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
+                Some(UnixEndpoint::Path(PathBuf::from(OsStr::from_bytes(path))))
+            }
+        }
+    }
+}
+
+/// What one recvmsg(2) gave, besides the bytes and the descriptors.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// Bytes of the packet, also those for which there was no room.
+    pub(crate) len: usize,
+    /// There was no room for all that came beside the bytes, or no number for a descriptor.
+    pub(crate) control_truncated: bool,
+    pub(crate) credentials: Option<Credentials>,
+}
+
+/// # Safety
+///
+/// `buffer` is valid for writes of `len` bytes.
+unsafe fn recvmsg(
+    socket: BorrowedFd<'_>,
+    buffer: *mut u8,
+    len: usize,
+    flags: c_int,
+    control: &mut Control,
+    name: Option<&mut Name>,
+    fds: &mut Vec<OwnedFd>,
+) -> io::Result<Received> {
+    let mut iov = libc::iovec {
+        iov_base: buffer.cast(),
+        iov_len: len,
+    };
+    // SAFETY: a msghdr is plain data, for which zeros are valid.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut iov;
+    header.msg_iovlen = 1;
+    header.msg_control = control.space.as_mut_ptr().cast();
+    header.msg_controllen = mem::size_of_val(&*control.space) as _;
+    let mut name = name;
+    if let Some(name) = &mut name {
+        header.msg_name = (&raw mut name.address).cast();
+        header.msg_namelen = size::<libc::sockaddr_un>();
+    }
+    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header refers to memory of the lengths that it says, which outlives the call.
+    let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let Ok(len) = usize::try_from(count) else {
+        return Err(io::Error::last_os_error());
+    };
+    if let Some(name) = name {
+        name.len = header.msg_namelen as usize;
+    }
+    let mut credentials = None;
+    // SAFETY: the kernel wrote whole messages into the first msg_controllen bytes.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    // SAFETY: null, or a header within the control memory, which is aligned for it.
+    while let Some(message) = unsafe { next.as_ref() } {
+        // SAFETY: the data follows its header, cmsg_len bytes with the header.
+        let (data, header_len) = unsafe { (libc::CMSG_DATA(message), libc::CMSG_LEN(0)) };
+        let data_len = message.cmsg_len.saturating_sub(header_len as _);
+        match (message.cmsg_level, message.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_PIDFD) => {
+                for index in 0..data_len / mem::size_of::<RawFd>() {
+                    // SAFETY: within the data; a descriptor that was received is open, and nobody
+                    // else's.
+                    let fd = unsafe {
+                        OwnedFd::from_raw_fd(data.cast::<RawFd>().add(index).read_unaligned())
+                    };
+                    // A pidfd that somebody else has turned on for this socket is closed.
+                    if message.cmsg_type == libc::SCM_RIGHTS {
+                        fds.push(fd);
+                    }
+                }
+            }
+            (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)
+                if data_len >= mem::size_of::<libc::ucred>() =>
+            {
+                // SAFETY: within the data, and plain.
+                let from = unsafe { data.cast::<libc::ucred>().read_unaligned() };
+                credentials = Some(credentials_of(from));
+            }
+            _ => {}
+        }
+        // SAFETY: as for the first.
+        next = unsafe { libc::CMSG_NXTHDR(&raw const header, message) };
+    }
+    Ok(Received {
+        len,
+        control_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
+        credentials,
+    })
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "of small types")]
+const fn size<T>() -> libc::socklen_t {
+    mem::size_of::<T>() as libc::socklen_t
+}
+
+fn credentials_of(from: libc::ucred) -> Credentials {
+    Credentials::new(u32::try_from(from.pid).unwrap_or(0), from.uid, from.gid)
+}
+
+/// Receives one packet, of which up to `limit` bytes go to the end of `buffer`; `EAGAIN` if there is
+/// none.
+pub(crate) fn receive_packet(
+    socket: BorrowedFd<'_>,
+    buffer: &mut BytesMut,
+    limit: usize,
+    control: &mut Control,
+    name: Option<&mut Name>,
+    fds: &mut Vec<OwnedFd>,
+) -> io::Result<Received> {
+    let spare = buffer.spare_capacity_mut();
+    let room = spare.len().min(limit);
+    let start = spare.as_mut_ptr().cast();
+    // SAFETY: the spare capacity is the buffer's own, and `room` bytes or more.
+    let received = unsafe { recvmsg(socket, start, room, libc::MSG_TRUNC, control, name, fds)? };
+    // SAFETY: the kernel wrote so many bytes, and not more than there was room for.
+    unsafe { buffer.set_len(buffer.len() + received.len.min(room)) };
+    Ok(received)
+}
+
+/// Receives bytes of a stream, and what came beside them; `EAGAIN` if there are none.
+pub(crate) fn receive_stream(
+    socket: BorrowedFd<'_>,
+    buffer: &mut ReadBuf<'_>,
+    control: &mut Control,
+    fds: &mut Vec<OwnedFd>,
+) -> io::Result<Received> {
+    // SAFETY: nothing that is initialised is overwritten with what is not.
+    let room = unsafe { buffer.unfilled_mut() };
+    // SAFETY: the room is the buffer's own.
+    let received = unsafe {
+        recvmsg(
+            socket,
+            room.as_mut_ptr().cast(),
+            room.len(),
+            0,
+            control,
+            None,
+            fds,
+        )?
+    };
+    filled(buffer, received.len);
+    Ok(received)
+}
+
+/// Receives bytes of a stream alone; `EAGAIN` if there are none.
+pub(crate) fn receive_bytes(socket: BorrowedFd<'_>, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
+    // SAFETY: nothing that is initialised is overwritten with what is not.
+    let room = unsafe { buffer.unfilled_mut() };
+    let ((read, _), _) = rustix::net::recv(socket, room, RecvFlags::DONTWAIT)?;
+    let len = read.len();
+    filled(buffer, len);
+    Ok(len)
+}
+
+fn filled(buffer: &mut ReadBuf<'_>, len: usize) {
+    // SAFETY: the kernel has just written so many bytes there.
+    unsafe { buffer.assume_init(len) };
+    buffer.advance(len);
+}
+
+/// Receives one datagram, of which up to `limit` bytes go to the end of `buffer`: its whole length, and
+/// where it came from.
+pub(crate) fn receive_datagram(
+    socket: BorrowedFd<'_>,
+    buffer: &mut BytesMut,
+    limit: usize,
+) -> io::Result<(usize, Option<SocketAddr>)> {
+    let spare = buffer.spare_capacity_mut();
+    let room = spare.len().min(limit);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+    let ((read, _), len, from) = rustix::net::recvfrom(socket, &mut spare[..room], flags)?;
+    let read = read.len();
+    // SAFETY: the kernel has just written so many bytes there.
+    unsafe { buffer.set_len(buffer.len() + read) };
+    let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+    Ok((len, from))
+}
+
+fn option<T>(socket: BorrowedFd<'_>, name: c_int) -> io::Result<T> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    let mut len = size::<T>();
+    // SAFETY: the kernel writes up to `len` bytes to the value, which has so many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            name,
+            value.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: both types that this is called with are plain data, for which any bytes are valid.
+    Ok(unsafe { value.assume_init() })
+}
+
+/// Who is at the other end: for a connected socket, at the time of connect or listen.
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    // Not rustix's: its pid is never zero, as that of a peer in another pid namespace is.
+    option::<libc::ucred>(socket, libc::SO_PEERCRED).map(credentials_of)
+}
+
+/// A handle of the process at the other end, from Linux 6.5 on.
+pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let fd = option::<c_int>(socket, SO_PEERPIDFD)?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Bytes that a TCP peer's host has not acknowledged.
+pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<c_int> {
+    let mut count: c_int = 0;
+    // SAFETY: SIOCOUTQ, which has the number of TIOCOUTQ, writes one int.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) } {
+        0 => Ok(count),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Takes a descriptor over that this process inherited. `None` if it is not open.
+///
+/// The caller makes sure that it is meant for this process, by the protocol of sd_listen_fds(3), and
+/// takes it once.
+pub(crate) fn take_inherited(fd: RawFd) -> Option<OwnedFd> {
+    if fd <= 2 {
+        return None;
+    }
+    // SAFETY: only asked whether it is open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    rustix::io::fcntl_getfd(borrowed).ok()?;
+    rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC).ok()?;
+    // SAFETY: it is open, this process was given it to own, and it is taken once.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    debug_assert!(fd.as_fd().as_raw_fd() > 2);
+    Some(fd)
+}

@@ -1,0 +1,48 @@
+//! Reading bytes.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::link::Link;
+use crate::{failure, sys};
+
+/// The reading half of a connection.
+#[derive(Debug)]
+pub(crate) struct ReadIo {
+    pub(crate) link: Arc<Link>,
+    /// Ask the kernel even if the runtime has not heard of bytes.
+    pub(crate) at_once: bool,
+}
+
+impl AsyncRead for ReadIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let room = buffer.remaining();
+        let mut read = |fd: &OwnedFd| {
+            let count = sys::receive_bytes(fd.as_fd(), buffer)?;
+            Ok(((), (1..room).contains(&count)))
+        };
+        let received = if this.at_once {
+            match this.link.fd.try_read_with(|fd| read(fd)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                received => received.map(|((), _)| ()),
+            }
+        } else {
+            ready!(this.link.fd.poll_read_stream(cx, read))
+        };
+        Poll::Ready(received.map_err(|error| {
+            this.link
+                .named(failure::of_connection("recv", error))
+                .into()
+        }))
+    }
+}

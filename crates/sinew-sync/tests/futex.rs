@@ -10,7 +10,10 @@ use sinew_sync::{blocking_wait, wake};
 /// As many as there are, also where that is said with the largest number.
 #[test]
 fn all_are_woken() {
-    let word = Region::anonymous(4096).unwrap().view::<AtomicU32>(0).unwrap();
+    let word = Region::anonymous(4096)
+        .unwrap()
+        .view::<AtomicU32>(0)
+        .unwrap();
     let threads: Vec<_> = (0..8)
         .map(|_| {
             let word = word.clone();

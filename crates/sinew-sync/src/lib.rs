@@ -10,6 +10,7 @@
 //! | [`WordStream`], [`WordSink`] | share a word, by whatever futex calls | |
 //! | [`Driver`] | likewise: for protocols of one's own | |
 
+mod budget;
 mod driver;
 mod futex;
 mod lock;

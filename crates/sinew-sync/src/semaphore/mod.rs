@@ -215,7 +215,7 @@ impl Semaphore {
     }
 
     /// Takes a unit for good.
-    pub(crate) fn take(&self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+    pub(crate) fn take(&self) -> impl Future<Output = Result<(), Error>> + Send + Sync + use<> {
         let (state, word) = (self.state.clone(), self.word.clone());
         async move {
             // A loop that always finds a unit must give others their turn, too. Before it is taken: a future

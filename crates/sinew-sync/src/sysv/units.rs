@@ -6,11 +6,11 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use futures_sink::Sink;
 use sinew_core::{Error, MessageSink, TryRecvError, TrySendError};
-use tokio::task::coop;
 
 use super::operation::Operation;
 use super::semaphore::Semaphore;
 use crate::Acquired;
+use crate::budget::proceed;
 
 /// A stream of units: see [`Semaphore::into_stream`]. It ends when the set is removed, and after an error.
 pub struct SemaphoreStream {
@@ -153,12 +153,6 @@ impl SemaphoreSink {
             Err(error) => Err(TrySendError::closed(unit, error)),
         }
     }
-}
-
-/// What is given at once takes part in the task's budget.
-fn proceed(cx: &mut Context<'_>) -> Poll<()> {
-    ready!(coop::poll_proceed(cx)).made_progress();
-    Poll::Ready(())
 }
 
 impl Sink<Acquired> for SemaphoreSink {

@@ -2,13 +2,13 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures_sink::Sink;
 use sinew_core::{Error, MessageSink};
-use tokio::task::coop;
 
 use super::WordValue;
+use crate::budget::proceed;
 use crate::driver::Word;
 use crate::sys;
 
@@ -61,12 +61,6 @@ impl WordSink {
         self.word.store(value, Ordering::Release);
         sys::wake(&self.word, u32::MAX);
     }
-}
-
-/// What is stored at once takes part in the task's budget.
-fn proceed(cx: &mut Context<'_>) -> Poll<()> {
-    ready!(coop::poll_proceed(cx)).made_progress();
-    Poll::Ready(())
 }
 
 impl Sink<WordValue> for WordSink {

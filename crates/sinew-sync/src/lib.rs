@@ -28,4 +28,5 @@ pub use lock::{
 pub use semaphore::{
     Acquired, Permit, Semaphore, SemaphoreOptions, SemaphoreSink, SemaphoreStream,
 };
+pub use sinew_memory::{Region, View};
 pub use word::{WordOptions, WordSink, WordStream, WordValue};

@@ -32,6 +32,7 @@ pub(crate) enum Wait {
 pub(crate) struct Size(usize);
 
 impl Size {
+    pub(crate) const WORD: Self = Self(8);
     pub(crate) const SMALL: Self = Self(64);
     pub(crate) const PAGE: Self = Self(4096);
     pub(crate) const LARGE: Self = Self(1 << 20);
@@ -67,6 +68,8 @@ pub(crate) struct Case {
     pub(crate) pinned: bool,
     /// Whether it gets anywhere when both sides share one CPU.
     pub(crate) on_one_core: bool,
+    /// Whether it is no round trip, but something that one process does by itself.
+    pub(crate) is_operation: bool,
 }
 
 impl Case {
@@ -89,6 +92,7 @@ impl Case {
             child: Some(answer),
             pinned: true,
             on_one_core: wait == Wait::Park,
+            is_operation: false,
         }
     }
 
@@ -105,6 +109,20 @@ impl Case {
             kind: Kind::Throughput,
             ..Self::round_trip(subject, size, how, wait, receive, send)
         }
+    }
+
+    /// Something that one process does by itself.
+    pub(crate) fn operation(
+        subject: &'static str,
+        how: &'static str,
+        wait: Wait,
+        side: Side,
+    ) -> Self {
+        Self {
+            is_operation: true,
+            ..Self::round_trip(subject, Size::WORD, how, wait, side, side)
+        }
+        .alone()
     }
 
     /// Leaves the second process out: the first one does everything.
@@ -131,8 +149,11 @@ impl Case {
         }
     }
 
-    /// `rtt/SIZE/HOW` or `throughput/SIZE/HOW`.
+    /// `rtt/SIZE/HOW`, `throughput/SIZE/HOW` or `op/HOW`.
     pub(crate) fn name(&self) -> String {
+        if self.is_operation {
+            return format!("op/{}", self.how);
+        }
         let kind = match self.kind {
             Kind::RoundTrip => "rtt",
             Kind::Throughput => "throughput",

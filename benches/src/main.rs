@@ -16,6 +16,7 @@ mod iceoryx2;
 mod ipc_channel;
 mod limit;
 mod measure;
+mod operation;
 mod payload;
 mod process;
 mod report;
@@ -26,6 +27,7 @@ mod runtime;
 mod session;
 mod shm;
 mod sinew;
+mod sync;
 mod sys;
 mod throughput;
 mod tokio_pipe;
@@ -43,7 +45,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 /// Every suite, for the processes that are told its name.
-const SUITES: [Suite; 2] = [shm::SUITE, carriers::SUITE];
+const SUITES: [Suite; 3] = [shm::SUITE, carriers::SUITE, sync::SUITE];
 
 /// Measures Sinew side by side with the raw system calls and with its peers.
 ///
@@ -61,6 +63,8 @@ enum Command {
     Shm(RunArgs),
     /// Pipes, queues and sockets, through Sinew and by hand.
     Carriers(RunArgs),
+    /// Semaphores, locks and words, against atomic operations and futex(2).
+    Sync(RunArgs),
     /// One side of a case; started by the program itself.
     #[command(hide = true)]
     Side(SideArgs),
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Shm(args) => runner::run_suite(&shm::SUITE, &args),
         Command::Carriers(args) => runner::run_suite(&carriers::SUITE, &args),
+        Command::Sync(args) => runner::run_suite(&sync::SUITE, &args),
         Command::Side(args) => SUITES
             .iter()
             .find(|suite| suite.name == args.suite)

@@ -55,18 +55,15 @@ impl<'a> Report<'a> {
         let mut heading = None;
         for row in self.rows {
             let case = &row.case;
-            if heading != Some((case.kind, case.size)) {
-                heading = Some((case.kind, case.size));
-                let kind = match case.kind {
-                    Kind::RoundTrip => "round trip",
-                    Kind::Throughput => "throughput",
+            if heading != Some((case.kind, case.size, case.is_operation)) {
+                heading = Some((case.kind, case.size, case.is_operation));
+                let bytes = case.size.bytes();
+                let head = match case.kind {
+                    _ if case.is_operation => "operation".to_owned(),
+                    Kind::RoundTrip => format!("round trip, {bytes} bytes"),
+                    Kind::Throughput => format!("throughput, {bytes} bytes"),
                 };
-                writeln!(
-                    out,
-                    "\n{kind}, {} bytes, {}",
-                    case.size.bytes(),
-                    case.unit()
-                )?;
+                writeln!(out, "\n{head}, {}", case.unit())?;
                 writeln!(
                     out,
                     "{:<12} {:<24} {:>12} {:>12} {:>12} {:>12} {:>9}",

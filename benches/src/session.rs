@@ -15,6 +15,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use crate::Result;
 use crate::case::Case;
 use crate::measure::Plan;
+use crate::operation::Operations;
 use crate::round_trip::{Echo, Trips};
 use crate::throughput::{Flow, Meter};
 
@@ -102,6 +103,11 @@ impl Session {
         self.case.size.bytes()
     }
 
+    /// Whose case it is.
+    pub(crate) fn subject(&self) -> &'static str {
+        self.case.subject
+    }
+
     /// The last part of the case's name.
     pub(crate) fn how(&self) -> &'static str {
         self.case.how
@@ -177,6 +183,11 @@ impl Session {
         }
         fds.try_into()
             .map_err(|fds: Vec<OwnedFd>| format!("{} descriptors came, not {N}", fds.len()).into())
+    }
+
+    /// For a process that is by itself.
+    pub(crate) fn operations(&self) -> Operations {
+        Operations::new(self.plan)
     }
 
     /// For the side that asks.

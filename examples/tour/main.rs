@@ -17,6 +17,7 @@ mod second;
 mod shm;
 mod socket;
 mod stage;
+mod sync;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -48,6 +49,7 @@ fn stages() -> impl Iterator<Item = &'static Stage> {
         .chain(mqueue::STAGES)
         .chain(pipe::STAGES)
         .chain(socket::STAGES)
+        .chain(sync::STAGES)
 }
 
 #[tokio::main(flavor = "current_thread")]

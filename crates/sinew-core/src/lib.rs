@@ -16,11 +16,13 @@ mod attributes;
 mod error;
 mod fd;
 mod framing;
+pub mod interrupt;
 mod message;
 mod messages;
 mod sink;
 mod stream;
 mod sys;
+pub mod sysv;
 mod unix;
 
 pub use address::{Address, AddressError, Endpoint, Scheme, SysvTarget};

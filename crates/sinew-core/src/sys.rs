@@ -1,11 +1,14 @@
-//! The unsafe code of this crate: registering a descriptor with Tokio.
+//! The unsafe code of this crate: registering a descriptor with Tokio, and ftok(3).
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::fs::File;
-use std::io::{PipeReader, PipeWriter};
+use std::io::{self, PipeReader, PipeWriter};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
 
@@ -126,5 +129,15 @@ impl<T: AsFd> AsyncIo<T> {
     pub unsafe fn new_unchecked(inner: T, interest: Interest) -> Result<Self, Error> {
         // SAFETY: the caller's promise is the same.
         unsafe { register(inner, interest) }
+    }
+}
+
+/// ftok(3), the C library's own.
+pub(crate) fn key_of_path(path: &Path, project: u8) -> io::Result<i32> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `path` is a C string that outlives the call.
+    match unsafe { libc::ftok(path.as_ptr(), libc::c_int::from(project)) } {
+        -1 => Err(io::Error::last_os_error()),
+        key => Ok(key),
     }
 }

@@ -14,6 +14,7 @@
 //! | `pipe` | `pipe` (default) | `exec:sort -u`, `fd:0`, `fifo:/tmp/f` | pipes, to programs too, and FIFOs |
 //! | `shm` | `shm` (default) | `shm:/run/app.sock`, `shm:@name`, `posixshm:/ring`, `sysvshm:0x5e1f`, `mmap:/var/tmp/ring` | channels through shared memory |
 //! | `socket` | `socket` (default) | `unix:/run/x.sock`, `unix-dgram:@name`, `unix-seqpacket:/run/x.sock`, `tcp:127.0.0.1:9000`, `udp:127.0.0.1:5000` | sockets |
+//! | `sync` | `sync` (default) | `sem:/slots`, `sysvsem:0x5e1f/0`, `futex:/dev/shm/word` | semaphores, locks, futexes |
 //!
 //! The feature `full` has them all.
 //!
@@ -71,3 +72,6 @@ pub use sinew_shm as shm;
 #[cfg(feature = "socket")]
 #[doc(inline)]
 pub use sinew_socket as socket;
+#[cfg(feature = "sync")]
+#[doc(inline)]
+pub use sinew_sync as sync;

@@ -222,6 +222,7 @@ const SYSVSEM: &[Key] = &[
     key("mode", Kind::Mode),
     key("project", Kind::Integer(1, 255)),
     flag("remove"),
+    key("timeout", Kind::Duration),
     flag("undo"),
     key("value", Kind::Integer(0, 32_767)),
 ];

@@ -40,15 +40,14 @@ mod receiver;
 mod room;
 mod select;
 mod sender;
-mod target;
 mod watch;
 
 pub use attributes::Attributes;
 pub use limits::Limits;
 pub use message::Message;
-pub use options::{Options, ftok};
+pub use options::Options;
 pub use queue::Queue;
 pub use receiver::Receiver;
 pub use select::Select;
 pub use sender::Sender;
-pub use target::Target;
+pub use sinew_core::sysv::{Target, ftok};

@@ -1,13 +1,13 @@
 use std::io;
 use std::sync::Arc;
 
+use sinew_core::sysv::{Target, ftok};
 use sinew_core::{Error, ErrorKind};
 
 use super::queue::{Opened, Queue};
 use super::receiver::Receiver;
 use super::select::Select;
 use super::sender::Sender;
-use super::target::Target;
 use crate::{sys, sysctl};
 
 /// How a SysV queue is opened.
@@ -191,7 +191,7 @@ impl Options {
             }
             Target::Key(key) => *key,
             Target::Path { path, project } => {
-                key_of_path(path, *project).map_err(|error| error.with_address(name))?
+                ftok(path, *project).map_err(|error| error.with_address(name))?
             }
         };
         if !self.create && !self.exclusive {
@@ -215,40 +215,6 @@ impl Options {
     fn flags(&self, flags: i32) -> i32 {
         self.mode.cast_signed() | flags
     }
-}
-
-/// The key that ftok(3) makes of a file and a project number from 1 to 255.
-///
-/// # Errors
-///
-/// Those of stat(2), and [`InvalidInput`](ErrorKind::InvalidInput) for the number 0.
-///
-/// # Examples
-///
-/// ```
-/// let key = sinew_mqueue::sysv::ftok("/etc", 7)?;
-/// assert_eq!(key.cast_unsigned() >> 24, 7);
-/// # Ok::<(), sinew_core::Error>(())
-/// ```
-pub fn ftok(path: impl AsRef<std::path::Path>, project: u8) -> Result<i32, Error> {
-    let path = path.as_ref();
-    key_of_path(path, project).map_err(|error| error.with_address(path.display()))
-}
-
-fn key_of_path(path: &std::path::Path, project: u8) -> Result<i32, Error> {
-    if project == 0 {
-        return Err(Error::new(ErrorKind::InvalidInput, "ftok")
-            .with_detail("project=0")
-            .with_reason("the project number is zero")
-            .with_remedy("use one from 1 to 255"));
-    }
-    sys::key_of_path(path, project).map_err(|error| {
-        let error = Error::from_io("ftok", error);
-        if error.errno() == Some(libc::ENOENT) {
-            return error.with_remedy("create the file: its device and inode make the key");
-        }
-        error
-    })
 }
 
 fn by_id(id: i32, access: Access, name: &str) -> Result<i32, Error> {

@@ -12,6 +12,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use sinew_core::interrupt;
+
 use crate::sys;
 
 /// Between two looks: at first, and at most.
@@ -147,7 +149,7 @@ fn is_ready(queue: i32, size: usize) -> bool {
 
 /// The helper thread.
 fn help() {
-    sys::block_signals();
+    interrupt::block_signals();
     let mut wakers = Vec::new();
     let mut lingered = false;
     let mut state = ROOMS.lock();

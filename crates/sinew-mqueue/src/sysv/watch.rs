@@ -9,10 +9,11 @@ use std::task::Waker;
 use std::time::Duration;
 
 use libc::c_int;
+use sinew_core::interrupt::{self, Interrupter};
 
 use super::demand::{Answer, Demand, Look};
 use super::select::Select;
-use crate::sys::{self, Interrupter};
+use crate::sys;
 
 /// For how long a helper that nobody asks stays.
 const LINGER: Duration = Duration::from_secs(1);
@@ -191,7 +192,7 @@ impl Watch {
 
     /// The helper thread.
     fn help(&self) {
-        sys::block_signals();
+        interrupt::block_signals();
         let (id, select) = self.key;
         let asked = Interrupter::new().and_then(|interrupter| {
             lock(&self.state).interrupter = Some(interrupter);

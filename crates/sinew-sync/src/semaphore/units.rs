@@ -1,15 +1,16 @@
 //! Units as items.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use sinew_core::{Attributes, Error, Message, MessageSink, TryRecvError};
+use sinew_core::{Attributes, Error, Message, MessageSink, TryRecvError, TrySendError};
 
 use super::Semaphore;
+use crate::budget::proceed;
 
 /// A unit that was acquired, or is to be posted.
 ///
@@ -33,7 +34,7 @@ impl TryFrom<Message> for Acquired {
     }
 }
 
-type Taking = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+type Taking = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + Sync>>;
 
 /// A stream of units: see [`Semaphore::into_stream`]. It does not end by itself.
 pub struct SemaphoreStream {
@@ -64,7 +65,8 @@ impl SemaphoreStream {
     ///
     /// Cancel safe: a unit is taken in the poll that returns it.
     pub async fn recv(&mut self) -> Result<Option<Acquired>, Error> {
-        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
+        let waiting = Waiting(self);
+        poll_fn(|cx| Pin::new(&mut *waiting.0).poll_next(cx))
             .await
             .transpose()
     }
@@ -82,6 +84,15 @@ impl SemaphoreStream {
             }
             None => Err(TryRecvError::Empty),
         }
+    }
+}
+
+/// Ends the wait of a future that is dropped: a wake-up that it got would help nobody.
+struct Waiting<'a>(&'a mut SemaphoreStream);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.taking = None;
     }
 }
 
@@ -123,13 +134,36 @@ impl SemaphoreSink {
     pub fn get_ref(&self) -> &Semaphore {
         &self.semaphore
     }
+
+    /// Posts a unit.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Semaphore::post`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it is posted in the poll that says so.
+    pub async fn send(&mut self, _: Acquired) -> Result<(), Error> {
+        poll_fn(proceed).await;
+        self.semaphore.post()
+    }
+
+    /// Posts a unit.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`](TrySendError::Full) at [`Semaphore::MAX`].
+    pub fn try_send(&mut self, unit: Acquired) -> Result<(), TrySendError<Acquired>> {
+        self.semaphore.post().map_err(|_| TrySendError::Full(unit))
+    }
 }
 
 impl Sink<Acquired> for SemaphoreSink {
     type Error = Error;
 
-    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        proceed(cx).map(Ok)
     }
 
     fn start_send(self: Pin<&mut Self>, _: Acquired) -> Result<(), Error> {

@@ -10,6 +10,8 @@ mod region;
 mod shm;
 #[cfg(feature = "socket")]
 mod socket;
+#[cfg(feature = "sync")]
+mod sync;
 
 use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Scheme};
 
@@ -29,6 +31,9 @@ const OPENABLE: &[(Scheme, &str, bool)] = &[
     (Scheme::PosixShm, "shm", cfg!(feature = "shm")),
     (Scheme::SysvShm, "shm", cfg!(feature = "shm")),
     (Scheme::Mmap, "shm", cfg!(feature = "shm")),
+    (Scheme::Sem, "sync", cfg!(feature = "sync")),
+    (Scheme::SysvSem, "sync", cfg!(feature = "sync")),
+    (Scheme::Futex, "sync", cfg!(feature = "sync")),
 ];
 
 macro_rules! dispatch {
@@ -48,6 +53,8 @@ macro_rules! dispatch {
             | Scheme::Udp => socket::$open($address).await,
             #[cfg(feature = "shm")]
             Scheme::PosixShm | Scheme::SysvShm | Scheme::Mmap => region::$open($address).await,
+            #[cfg(feature = "sync")]
+            Scheme::Sem | Scheme::SysvSem | Scheme::Futex => sync::$open($address).await,
             _ => Err(unsupported(stringify!($open), $address)),
         }
     };
@@ -203,6 +210,48 @@ macro_rules! dispatch {
 /// | `size` | `256K`, or what fits into memory that is there | bytes of the ring, rounded up to a power of two; the memory has 4096 more |
 /// | `timeout` | 0 without `create`, 5 s with it | how long to wait for the channel to be there |
 /// | `wait` | `adaptive` | `adaptive`, `park` or `spin`, as `shm::Wait` |
+/// # `sem:`
+///
+/// A POSIX semaphore, by its name, which begins with a slash. The stream acquires a unit for each item, the
+/// sink posts one for each message, whatever is in it; items are empty. Neither ends by itself, and the units that
+/// were acquired are not given back.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `create` | | make the semaphore where there is none |
+/// | `exclusive` | | with `create`: fail where there is one |
+/// | `mode` | what the umask leaves of 666 | permissions of a semaphore that is made |
+/// | `unlink` | | remove the name when the halves are dropped |
+/// | `value` | 0 | units of a semaphore that is made |
+///
+/// # `sysvsem:`
+///
+/// One semaphore of a SysV set, which is named as with `sysvmq:`; its number in the set follows after a slash
+/// (`sysvsem:0x5e1f/0`). Items are as with `sem:`; the stream ends when the set is removed.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `count` | as many as the number needs | semaphores of a set that is made; one that exists must have as many |
+/// | `create` | | make the set where there is none |
+/// | `exclusive` | | with `create`: fail where there is one |
+/// | `mode` | 600 | permissions of a set that is made |
+/// | `project` | 1 | the number that ftok(3) takes besides a path |
+/// | `remove` | | remove the set when the halves are dropped |
+/// | `timeout` | `5s` | for how long to wait until a set that exists is initialised; `0s` takes it as it is |
+/// | `undo` | | the kernel takes back what was done here when the process ends |
+/// | `value` | 0 | units of each semaphore of a set that is made |
+///
+/// # `futex:`
+///
+/// A word of 32 bits in a file that processes map. The stream has an item for each change that is seen: the
+/// new value, in decimal. Changes between two looks are one item, and nothing tells how many they were. The
+/// sink stores the number in each message, and wakes all that wait.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `create` | | make the file where there is none, all zero |
+/// | `mode` | 600 | permissions of a file that is made, exactly |
+/// | `offset` | 0 | where the word is in the file, bytes |
 ///
 /// # Errors
 ///

@@ -11,6 +11,7 @@
 mod address;
 mod mqueue;
 mod payload;
+mod region;
 mod report;
 mod second;
 mod shm;
@@ -44,6 +45,7 @@ fn stages() -> impl Iterator<Item = &'static Stage> {
         .iter()
         .chain(address::STAGES)
         .chain(mqueue::STAGES)
+        .chain(region::STAGES)
 }
 
 #[tokio::main(flavor = "current_thread")]

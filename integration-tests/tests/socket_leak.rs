@@ -2,21 +2,12 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sinew_integration_tests::{Random, Resources, Watchdog, limited, scaled};
 use sinew_socket::tcp;
 use sinew_socket::unix::{Message, datagram, seqpacket, stream};
 
 const FULL: u64 = 100_000;
-
-/// What a test leaves behind can be counted only while no other runs.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    // The first makes what all share, and is kept: the pipe for signals.
-    drop(runtime());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
@@ -25,9 +16,7 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-#[test]
 fn descriptors_on_every_kind() {
-    let _alone = alone();
     let _watchdog = Watchdog::new("descriptors_on_every_kind");
     let before = Resources::now();
     let mut random = Random::from_env("descriptors_on_every_kind");
@@ -83,9 +72,7 @@ fn descriptors_on_every_kind() {
     before.assert_back();
 }
 
-#[test]
 fn unix_connections() {
-    let _alone = alone();
     let _watchdog = Watchdog::new("unix_connections");
     let directory = tempfile::tempdir().unwrap();
     let before = Resources::now();
@@ -134,9 +121,7 @@ fn unix_connections() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-#[test]
 fn tcp_connections() {
-    let _alone = alone();
     let _watchdog = Watchdog::new("tcp_connections");
     let before = Resources::now();
     runtime().block_on(async {
@@ -151,4 +136,14 @@ fn tcp_connections() {
         }
     });
     before.assert_back();
+}
+
+/// One test, as what is left behind can be counted only while no other runs or begins.
+#[test]
+fn nothing_is_left_behind() {
+    // The first runtime makes what all share, and is kept: the pipe for signals.
+    drop(runtime());
+    descriptors_on_every_kind();
+    unix_connections();
+    tcp_connections();
 }

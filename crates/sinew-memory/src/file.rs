@@ -157,7 +157,7 @@ impl MappedFile {
     ///
     /// `ENOENT` if there is none, `EEXIST` if there is and [`exclusive`](Self::exclusive) was asked for, `EACCES`,
     /// `ENOSPC`, `ENOMEM`; of kind [`InvalidInput`](ErrorKind::InvalidInput) if one is to be made without a size, or one
-    /// that is there is smaller, and [`Protocol`](ErrorKind::Protocol) for what is no regular file, or an empty one.
+    /// that is there is smaller, and [`Protocol`](ErrorKind::Protocol) for what is no regular file, or an empty one (`ENODATA`).
     pub fn open(&self) -> Result<Region, Error> {
         self.spec
             .open(&self.path, &self.path.display(), "open", OFlags::empty())
@@ -365,7 +365,8 @@ impl Spec {
         }
         let error = Error::new(ErrorKind::InvalidInput, "open").with_address(name);
         Err(if len == 0 {
-            error
+            system("open", Errno::NODATA)
+                .with_address(name)
                 .with_kind(ErrorKind::Protocol)
                 .with_reason("it is empty: its maker has not given it a size")
                 .with_remedy("open it with create and a size, or wait")

@@ -92,6 +92,16 @@ pub fn channel(capacity: u64) -> (Producer<HeapMemory>, Consumer<HeapMemory>) {
 }
 
 impl HeapMemory {
+    /// The same memory, for an end that takes another's place.
+    #[cfg(loom)]
+    #[cfg(test)]
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            ring: self.ring.clone(),
+            mask: self.mask,
+        }
+    }
+
     #[inline]
     fn word(&self, position: u64) -> &UnsafeCell<u64> {
         &self.ring.words[((position & self.mask) / 8) as usize]

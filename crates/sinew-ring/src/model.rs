@@ -318,3 +318,59 @@ fn close_of_the_consumer() {
         reader.join().unwrap();
     });
 }
+
+/// A producer dies between publishing by express and the copy into the ring, and before it comes to ring; its
+/// successor, which rings first of all, makes the copy while the consumer goes on.
+#[test]
+fn a_producer_that_is_replaced() {
+    model(3, || {
+        let (producer, mut consumer) = channel(64);
+        let data = Doorbell::new();
+        let room = Doorbell::new();
+        let writer = thread::spawn({
+            let (data, room) = (data.clone(), room.clone());
+            move || {
+                let header = Header { len: 8, kind: 1 };
+                let block = producer.memory().producer();
+                block.set_express(0, 16, header, &1_u64.to_ne_bytes());
+                let memory = producer.memory().again();
+                drop(producer);
+                // SAFETY: the one before is gone.
+                let mut producer = unsafe { Producer::resume(memory, 1 << 32) }.unwrap();
+                data.ring();
+                send(&mut producer, 2, &room, &data);
+            }
+        });
+        assert_eq!(receive(&mut consumer, &data, &room), Some(1));
+        assert_eq!(receive(&mut consumer, &data, &room), Some(2));
+        writer.join().unwrap();
+    });
+}
+
+/// A consumer dies after it has made room, and before it comes to ring; its successor rings first of all.
+#[test]
+fn a_consumer_that_is_replaced() {
+    model(2, || {
+        let (mut producer, mut consumer) = channel(64);
+        let data = Doorbell::new();
+        let room = Doorbell::new();
+        for value in 1..=4 {
+            send(&mut producer, value, &room, &data);
+        }
+        let writer = thread::spawn({
+            let (data, room) = (data.clone(), room.clone());
+            move || send(&mut producer, 5, &room, &data)
+        });
+        let frame = consumer.peek().unwrap().unwrap();
+        let _not_rung = consumer.release(frame);
+        let memory = consumer.memory().again();
+        drop(consumer);
+        // SAFETY: the one before is gone.
+        let mut consumer = unsafe { Consumer::resume(memory, 1 << 32) }.unwrap();
+        room.ring();
+        for value in 2..=5 {
+            assert_eq!(receive(&mut consumer, &data, &room), Some(value));
+        }
+        writer.join().unwrap();
+    });
+}

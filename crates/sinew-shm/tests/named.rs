@@ -729,3 +729,71 @@ async fn nothing_is_left_of_ten_thousand() {
     let holder = keep.view::<AtomicU64>(SENDER).unwrap();
     assert_eq!(holder.load(Ordering::Relaxed), 0);
 }
+
+/// Words that no end would write, anywhere in the control part and the ring, before and while it is open: an error or
+/// whatever was written there, and never a fault or a hang.
+#[tokio::test]
+async fn random_words() {
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    let region = region();
+    let mut blank = vec![0; region.len()];
+    region.read(0, &mut blank).unwrap();
+    for _ in 0..3000 {
+        region.write(0, &blank).unwrap();
+        let (mut sender, receiver) = pair(&options(), &region).await;
+        for _ in 0..random(20) {
+            let _full = sender.try_send(vec![7; random(200) as usize]);
+        }
+        if random(2) == 0 {
+            drop((sender, receiver));
+            spoil(&region, &mut random);
+            let opened = options().open_sender(region.clone()).await;
+            if let Ok(mut sender) = opened {
+                for _ in 0..5 {
+                    let _sent = sender.try_send([1; 100]);
+                }
+            }
+            if let Ok(mut receiver) = options().open_receiver(region.clone()).await {
+                for _ in 0..100 {
+                    let _received = receiver.try_recv();
+                }
+            }
+        } else {
+            let mut receiver = receiver;
+            for _ in 0..5 {
+                spoil(&region, &mut random);
+                for _ in 0..5 {
+                    let _received = receiver.recv().now_or_never();
+                    let _sent = sender.send([1; 100]).now_or_never();
+                }
+            }
+        }
+    }
+}
+
+fn spoil(region: &Region, random: &mut impl FnMut(u64) -> u64) {
+    for _ in 0..=random(3) {
+        // Those that mean something, most of the time.
+        let offset = match random(4) {
+            0 => 8 * random(6),
+            1 => 128 + 8 * random(48),
+            2 => 512 + 128 * random(4),
+            _ => 8 * random(region.len() as u64 / 8),
+        };
+        let word = match random(4) {
+            0 => random(1 << 16),
+            1 => 8 * random(1 << 10),
+            2 => random(u64::MAX),
+            _ => u64::MAX - random(16),
+        };
+        region
+            .store(usize::try_from(offset).unwrap(), &word)
+            .unwrap();
+    }
+}

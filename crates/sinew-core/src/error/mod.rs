@@ -148,6 +148,16 @@ impl Error {
     }
 
     /// Says that the stream or sink goes on after this error: see [`is_recoverable`](Self::is_recoverable).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use sinew_core::{Error, ErrorKind};
+    ///
+    /// let crash = Error::new(ErrorKind::PeerCrashed, "recv");
+    /// assert!(!crash.is_recoverable());
+    /// assert!(crash.into_recoverable().is_recoverable());
+    /// ```
     #[must_use]
     pub fn into_recoverable(mut self) -> Self {
         self.inner.recoverable = true;
@@ -201,7 +211,8 @@ impl Error {
         self.inner.lost
     }
 
-    /// Whether the stream or the sink goes on after this: items were lost, and that is all.
+    /// Whether the stream or the sink goes on after this: items were lost, and that is all, or the error
+    /// [says so](Self::into_recoverable).
     pub fn is_recoverable(&self) -> bool {
         self.inner.kind == ErrorKind::Lost || self.inner.recoverable
     }

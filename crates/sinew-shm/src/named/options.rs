@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 use sinew_memory::Region;
 
@@ -293,9 +294,9 @@ impl Opening {
     }
 }
 
-/// Whether there may be something later.
+/// Whether there may be something later: nothing is there, or what has not been given its size yet.
 fn is_missing(error: &Error) -> bool {
-    error.errno() == Some(rustix::io::Errno::NOENT.raw_os_error())
-        // Made, and not yet given a size.
-        || error.kind() == ErrorKind::Protocol && error.to_string().contains("it is empty")
+    [Errno::NOENT, Errno::NODATA]
+        .iter()
+        .any(|errno| error.errno() == Some(errno.raw_os_error()))
 }

@@ -25,6 +25,9 @@ impl Sink<Bytes> for Sender {
 
     fn start_send(self: Pin<&mut Self>, payload: Bytes) -> Result<(), Error> {
         let sender = self.get_mut();
+        if sender.pending.is_some() {
+            return Err(sender.unready());
+        }
         if !sender.stage(&payload)? {
             sender.pending = Some(payload);
         }

@@ -180,6 +180,27 @@ impl Driver {
     /// # Panics
     ///
     /// Outside of a runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use sinew_sync::Driver;
+    /// use tokio::sync::Notify;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sinew_core::Error> {
+    /// let looked = Arc::new(Notify::new());
+    /// let _watch = Driver::current()?.watch({
+    ///     let looked = looked.clone();
+    ///     move || looked.notify_one()
+    /// });
+    /// looked.notified().await;
+    /// looked.notified().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn watch(&self, look: impl Fn() + Send + 'static) -> Watch {
         Watch {
             _post: self.sentinel.post(move || {

@@ -53,6 +53,19 @@ fn find_me() -> Result<u64, Error> {
 ///
 /// It fits into a word, to be kept in shared memory. Numbers are those of one pid namespace: processes that share
 /// memory across such namespaces take each other for dead.
+///
+/// # Examples
+///
+/// ```
+/// use sinew_sync::Process;
+///
+/// # fn main() -> Result<(), sinew_core::Error> {
+/// let me = Process::current()?;
+/// assert_eq!(me.pid(), std::process::id());
+/// assert!(!Process::from_word(me.to_word()).has_ended());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Process(u64);
 
@@ -149,7 +162,8 @@ pub(super) fn is_dead(owner: u64) -> bool {
     };
     // After that, since the descriptor keeps the number from being given to another.
     match start_of(pid) {
-        Ok(start) if differs(start, pid, owner) => return true,
+        Ok(Some(start)) if name(pid, start) != owner => return true,
+        // Not to be seen, which /proc may be mounted for (`hidepid`): the descriptor knows.
         _ => {}
     }
     let ended = has_ended(&pidfd);

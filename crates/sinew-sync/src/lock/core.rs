@@ -1,6 +1,8 @@
 //! What mutex and rwlock have in common: one owner, who may die.
 
 use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -33,9 +35,13 @@ pub(super) enum Clean {
     Poisoned,
 }
 
-/// The words of a lock in a region.
+/// A lock in a region: a handle, of which each guard has one.
 #[derive(Debug, Clone)]
-pub(super) struct Core {
+pub(super) struct Core(Arc<Parts>);
+
+/// Its words.
+#[derive(Debug)]
+pub(super) struct Parts {
     state: View<Words<MutexState>>,
     turn: Word,
     clean: View<AtomicU32>,
@@ -49,6 +55,15 @@ pub(super) struct Core {
 #[derive(Debug)]
 pub(super) struct Taken(Clean);
 
+impl Deref for Core {
+    type Target = Parts;
+
+    #[inline]
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
 impl Core {
     pub(super) fn attach(
         region: &Region,
@@ -56,13 +71,13 @@ impl Core {
         readers: Option<Readers>,
         data: usize,
     ) -> Result<Self, Error> {
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             state: region.view(offset + STATE)?,
             turn: region.view(offset + STATE + MutexState::TURN_OFFSET)?,
             clean: region.view(offset + CLEAN)?,
             readers,
             data,
-        })
+        })))
     }
 
     pub(super) fn name(&self) -> &str {

@@ -1,8 +1,6 @@
 //! What mutex and rwlock have in common: one owner, who may die.
 
 use std::future::Future;
-use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,13 +33,9 @@ pub(super) enum Clean {
     Poisoned,
 }
 
-/// A lock in a region: a handle, of which each guard has one.
+/// The words of a lock in a region.
 #[derive(Debug, Clone)]
-pub(super) struct Core(Arc<Parts>);
-
-/// Its words.
-#[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct Core {
     state: View<Words<MutexState>>,
     turn: Word,
     clean: View<AtomicU32>,
@@ -55,15 +49,6 @@ pub(super) struct Parts {
 #[derive(Debug)]
 pub(super) struct Taken(Clean);
 
-impl Deref for Core {
-    type Target = Parts;
-
-    #[inline]
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
-
 impl Core {
     pub(super) fn attach(
         region: &Region,
@@ -71,13 +56,13 @@ impl Core {
         readers: Option<Readers>,
         data: usize,
     ) -> Result<Self, Error> {
-        Ok(Self(Arc::new(Parts {
+        Ok(Self {
             state: region.view(offset + STATE)?,
             turn: region.view(offset + STATE + MutexState::TURN_OFFSET)?,
             clean: region.view(offset + CLEAN)?,
             readers,
             data,
-        })))
+        })
     }
 
     pub(super) fn name(&self) -> &str {

@@ -6,7 +6,6 @@ mod units;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sinew_core::{Error, ErrorKind};
@@ -60,16 +59,10 @@ use crate::sys::{self, Words};
 /// ```
 #[derive(Clone)]
 pub struct Semaphore {
-    parts: Arc<Parts>,
-}
-
-/// What the handles, and each permit, share.
-struct Parts {
     state: View<Words<SemaphoreState>>,
     /// The low half of the state, for the kernel to look at.
     word: Word,
-    /// Dropped with the last of them.
-    _unlink: Option<named::Unlink>,
+    unlink: Option<std::sync::Arc<named::Unlink>>,
 }
 
 impl Semaphore {
@@ -105,27 +98,10 @@ impl Semaphore {
         check_platform()?;
         // To the end of the `sem_t`, though only its beginning is used.
         region.load::<[u64; 4]>(offset)?;
-        Self::in_region(region, offset, None)
-    }
-
-    /// The same, of which the last handle removes the name.
-    fn unlinked(self, unlink: named::Unlink) -> Result<Self, Error> {
-        let state = &self.parts.state;
-        Self::in_region(state.region(), state.offset(), Some(unlink))
-    }
-
-    fn in_region(
-        region: &Region,
-        offset: usize,
-        unlink: Option<named::Unlink>,
-    ) -> Result<Self, Error> {
-        let parts = Parts {
+        Ok(Self {
             state: region.view(offset)?,
             word: region.view(offset)?,
-            _unlink: unlink,
-        };
-        Ok(Self {
-            parts: Arc::new(parts),
+            unlink: None,
         })
     }
 
@@ -141,7 +117,7 @@ impl Semaphore {
     /// to another waiter.
     #[doc(alias = "sem_wait")]
     pub async fn acquire(&self) -> Result<Permit, Error> {
-        self.parts.take().await?;
+        self.take().await?;
         Ok(Permit::new(self.clone()))
     }
 
@@ -166,10 +142,7 @@ impl Semaphore {
     /// Takes a unit if there is one.
     #[doc(alias = "sem_trywait")]
     pub fn try_acquire(&self) -> Option<Permit> {
-        self.parts
-            .state
-            .try_acquire()
-            .then(|| Permit::new(self.clone()))
+        self.state.try_acquire().then(|| Permit::new(self.clone()))
     }
 
     /// As [`acquire`](Self::acquire), for a thread that is not part of a runtime.
@@ -180,18 +153,18 @@ impl Semaphore {
     ///
     /// Of kind [`TimedOut`](ErrorKind::TimedOut) when the time is up, if there is a `timeout`.
     pub fn blocking_acquire(&self, timeout: Option<Duration>) -> Result<Permit, Error> {
-        if self.parts.state.try_acquire() {
+        if self.state.try_acquire() {
             return Ok(Permit::new(self.clone()));
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let waiter = Waiter::new(&self.parts.state);
+        let waiter = Waiter::new(&self.state);
         while !waiter.try_acquire() {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if let (Some(Duration::ZERO), Some(timeout)) = (left, timeout) {
                 return Err(self.timed_out(timeout));
             }
             // Woken, timed out or neither: the unit is what counts.
-            let _any = sys::wait(&self.parts.word, 0, left);
+            let _any = sys::wait(&self.word, 0, left);
         }
         waiter.done();
         Ok(Permit::new(self.clone()))
@@ -204,9 +177,9 @@ impl Semaphore {
     /// `EOVERFLOW` at [`MAX`](Self::MAX).
     #[doc(alias = "sem_post")]
     pub fn post(&self) -> Result<(), Error> {
-        match self.parts.state.post() {
+        match self.state.post() {
             Some(true) => {
-                sys::wake(&self.parts.word, 1);
+                sys::wake(&self.word, 1);
                 Ok(())
             }
             Some(false) => Ok(()),
@@ -223,12 +196,12 @@ impl Semaphore {
     /// The units that are to be had; another process may change it at once.
     #[doc(alias = "sem_getvalue")]
     pub fn value(&self) -> u32 {
-        self.parts.state.value()
+        self.state.value()
     }
 
     /// The name, or what is known of the region.
     pub fn name(&self) -> &str {
-        self.parts.state.region().name()
+        self.state.region().name()
     }
 
     /// A stream with an item for each unit acquired. The units are not given back.
@@ -243,32 +216,28 @@ impl Semaphore {
 
     /// Takes a unit for good.
     pub(crate) fn take(&self) -> impl Future<Output = Result<(), Error>> + Send + Sync + use<> {
-        let parts = Arc::clone(&self.parts);
-        async move { parts.take().await }
+        let (state, word) = (self.state.clone(), self.word.clone());
+        async move {
+            // A loop that always finds a unit must give others their turn, too. Before it is taken: a future
+            // that is dropped here has nothing.
+            tokio::task::coop::consume_budget().await;
+            if state.try_acquire() {
+                return Ok(());
+            }
+            let driver = Driver::current()?;
+            let waiter = Waiter::new(&state);
+            while !waiter.try_acquire() {
+                driver.wait(&word, 0).await?;
+            }
+            waiter.done();
+            Ok(())
+        }
     }
 
     fn timed_out(&self, timeout: Duration) -> Error {
         Error::new(ErrorKind::TimedOut, "sem_wait")
             .with_address(self.name())
             .with_reason(format!("no unit was posted within {timeout:?}"))
-    }
-}
-
-impl Parts {
-    async fn take(&self) -> Result<(), Error> {
-        // A loop that always finds a unit must give others their turn, too. Before it is taken: a future
-        // that is dropped here has nothing.
-        tokio::task::coop::consume_budget().await;
-        if self.state.try_acquire() {
-            return Ok(());
-        }
-        let driver = Driver::current()?;
-        let waiter = Waiter::new(&self.state);
-        while !waiter.try_acquire() {
-            driver.wait(&self.word, 0).await?;
-        }
-        waiter.done();
-        Ok(())
     }
 }
 

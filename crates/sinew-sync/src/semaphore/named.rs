@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -133,7 +134,7 @@ impl SemaphoreOptions {
             }
         };
         if self.unlink {
-            semaphore = semaphore.unlinked(Unlink(name.to_owned()))?;
+            semaphore.unlink = Some(Arc::new(Unlink(name.to_owned())));
         }
         Ok(semaphore)
     }

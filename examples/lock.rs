@@ -43,7 +43,7 @@ async fn parent(path: &str) -> Result<(), Box<dyn Error>> {
     let stdout = child.stdout.take().ok_or("no stdout")?;
     let said = BufReader::new(stdout).lines().next_line().await?;
     println!("the child says {:?}", said.ok_or("it ended")?);
-    if accounts.try_lock()?.is_some() {
+    if accounts.try_lock().map_err(sinew::Error::from)?.is_some() {
         return Err("the child does not have the lock".into());
     }
     child.kill().await?;

@@ -12,6 +12,7 @@ mod address;
 mod mqueue;
 mod payload;
 mod pipe;
+mod region;
 mod report;
 mod second;
 mod shm;
@@ -50,6 +51,7 @@ fn stages() -> impl Iterator<Item = &'static Stage> {
         .chain(pipe::STAGES)
         .chain(socket::STAGES)
         .chain(sync::STAGES)
+        .chain(region::STAGES)
 }
 
 #[tokio::main(flavor = "current_thread")]

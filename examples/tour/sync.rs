@@ -312,31 +312,31 @@ async fn mutex_first(stage: &'static Stage) -> Result<Shown, Error> {
     while span.goes_on() {
         number += 1;
         let begun = Instant::now();
-        data.lock().await?[0] = number;
+        data.lock().await.map_err(sinew::Error::from)?[0] = number;
         there.set();
         back.wait().await?;
         back.clear();
-        let answer = data.lock().await?[1];
+        let answer = data.lock().await.map_err(sinew::Error::from)?[1];
         shown.round_trip(begun.elapsed());
         if answer != !number {
             return Err(format!("the answer to {number} is {answer}").into());
         }
     }
-    data.lock().await?[0] = 0;
+    data.lock().await.map_err(sinew::Error::from)?[0] = 0;
     there.set();
     let mut count = 0;
     let span = Span::begin();
     let begun = Instant::now();
     while span.goes_on() {
-        let mut data = data.lock().await?;
+        let mut data = data.lock().await.map_err(sinew::Error::from)?;
         data[2] += 1;
         data[4] += 1;
         count += 1;
     }
-    data.lock().await?[0] = 1;
+    data.lock().await.map_err(sinew::Error::from)?[0] = 1;
     let took = begun.elapsed();
     second::end(child).await?;
-    let [_, _, ours, theirs, both] = *data.lock().await?;
+    let [_, _, ours, theirs, both] = *data.lock().await.map_err(sinew::Error::from)?;
     if ours != count || ours + theirs != both {
         return Err(format!("{ours} and {theirs} are not {both}").into());
     }
@@ -349,7 +349,7 @@ async fn mutex_second(path: String) -> Result<(), Error> {
     loop {
         there.wait().await?;
         there.clear();
-        let mut data = data.lock().await?;
+        let mut data = data.lock().await.map_err(sinew::Error::from)?;
         if data[0] == 0 {
             break;
         }
@@ -358,7 +358,7 @@ async fn mutex_second(path: String) -> Result<(), Error> {
         back.set();
     }
     loop {
-        let mut data = data.lock().await?;
+        let mut data = data.lock().await.map_err(sinew::Error::from)?;
         if data[0] == 1 {
             return Ok(());
         }

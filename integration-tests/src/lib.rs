@@ -16,6 +16,7 @@ mod limited;
 mod options;
 mod payload;
 mod peer;
+mod place;
 mod raw;
 mod resources;
 mod scale;
@@ -33,6 +34,7 @@ pub use limited::{Limited, limited};
 pub use options::{BELLS, WAITS, bell_name, options, parse_options, wait_name};
 pub use payload::Payloads;
 pub use peer::Peer;
+pub use place::region_place;
 pub use raw::{
     BELL, FRAME_DATA, FRAME_MEMORY, Hello, MEMORY, Offer, RawEnd, RawMemory, Wire, frozen, memfd,
 };

@@ -251,7 +251,7 @@ fn killed_readers_and_writers() {
             assert!(table.rwlock.try_read().unwrap().is_some());
             let writer = tokio::spawn({
                 let rwlock = table.rwlock.clone();
-                async move { rwlock.write().await.map(drop) }
+                async move { rwlock.write().await.map(drop).map_err(Error::from) }
             });
             tokio::time::sleep(Duration::from_millis(5)).await;
             assert!(
@@ -265,12 +265,14 @@ fn killed_readers_and_writers() {
             assert_eq!(peer.line(), "held");
             let reader = tokio::spawn({
                 let rwlock = table.rwlock.clone();
-                async move { rwlock.read().await.map(drop) }
+                async move {
+                    let died = rwlock.read().await.unwrap_err().into_owner_died();
+                    drop(died.unwrap().recover());
+                }
             });
             tokio::time::sleep(Duration::from_millis(5)).await;
             peer.kill();
-            let died = reader.await.unwrap().unwrap_err().into_owner_died();
-            drop(died.unwrap().recover());
+            reader.await.unwrap();
             assert_eq!(*table.rwlock.read().await.unwrap(), [1, 0]);
         });
     }

@@ -9,6 +9,8 @@ mod raw;
 mod sinew;
 
 use crate::case::{Case, Comparison, Kind, Size, Suite, Wait};
+use crate::payload::Stamp;
+use crate::session::Session;
 
 pub(crate) const SUITE: Suite = Suite {
     name: "carriers",
@@ -32,6 +34,20 @@ const CARRIERS: [&str; 10] = [
     "tcp",
     "udp",
 ];
+
+/// Of UDP, which drops what nobody has room for, how many messages are on their way at most: after as many
+/// the receiver says that they have arrived.
+fn window(session: &Session) -> u64 {
+    match session.how() {
+        "udp" => 64,
+        _ => u64::MAX,
+    }
+}
+
+/// What the receiver says.
+fn arrived(count: u64) -> Stamp {
+    Stamp::new(count, false, false)
+}
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();

@@ -248,7 +248,17 @@ pub(super) fn collect(session: &mut Session) -> Result<Record> {
     let mut raw = Raw::open(session, true)?;
     session.barrier()?;
     let mut meter = session.meter();
-    while !meter.read(raw.recv()?)? {}
+    let (window, mut count) = (super::window(session), 0);
+    loop {
+        let last = meter.read(raw.recv()?)?;
+        count += 1;
+        if count % window == 0 {
+            raw.send(super::arrived(count))?;
+        }
+        if last {
+            break;
+        }
+    }
     session.barrier()?;
     Ok(meter.finish())
 }
@@ -257,8 +267,13 @@ pub(super) fn send(session: &mut Session) -> Result<Record> {
     let mut raw = Raw::open(session, false)?;
     session.barrier()?;
     let mut flow = session.flow();
+    let (window, mut count) = (super::window(session), 0);
     while let Some(stamp) = flow.next() {
         raw.send(stamp)?;
+        count += 1;
+        if count % window == 0 {
+            raw.recv()?;
+        }
     }
     let record = flow.finish();
     session.barrier()?;

@@ -251,7 +251,19 @@ async fn answer_with(session: &mut Session, mut halves: impl Carry) -> Result<Re
 
 async fn collect_with(session: &mut Session, mut halves: impl Carry) -> Result<Record> {
     let mut meter = session.meter();
-    while !meter.read(&*halves.recv().await?)? {}
+    let mut payload = vec![0; session.len()];
+    let (window, mut count) = (super::window(session), 0);
+    loop {
+        let last = meter.read(&*halves.recv().await?)?;
+        count += 1;
+        if count % window == 0 {
+            super::arrived(count).fill(&mut payload);
+            halves.send(&payload).await?;
+        }
+        if last {
+            break;
+        }
+    }
     session.barrier()?;
     Ok(meter.finish())
 }
@@ -259,9 +271,14 @@ async fn collect_with(session: &mut Session, mut halves: impl Carry) -> Result<R
 async fn send_with(session: &mut Session, mut halves: impl Carry) -> Result<Record> {
     let mut flow = session.flow();
     let mut payload = vec![0; session.len()];
+    let (window, mut count) = (super::window(session), 0);
     while let Some(stamp) = flow.next() {
         stamp.fill(&mut payload);
         halves.send(&payload).await?;
+        count += 1;
+        if count % window == 0 {
+            halves.recv().await?;
+        }
     }
     let record = flow.finish();
     session.barrier()?;

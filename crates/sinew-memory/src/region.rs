@@ -3,11 +3,15 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::path::PathBuf;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytemuck::Pod;
+use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 
+use crate::guard::{self, Guard};
 use crate::memfd::{self, system};
 use crate::sys::{self, Access, Map, Shared};
 
@@ -47,10 +51,39 @@ pub struct Region {
 
 #[derive(Debug)]
 struct Inner {
+    /// Before the mapping, which goes after it.
+    guard: Option<Guard>,
     map: Map,
     len: usize,
     writable: bool,
+    created: bool,
     name: String,
+    origin: Origin,
+    remove_on_drop: bool,
+}
+
+/// Where memory comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// No name, or nobody's business.
+    Nameless,
+    /// A file at a path, told apart from a later one there.
+    File { path: PathBuf, file: (u64, u64) },
+    /// A SysV segment.
+    Sysv { id: i32 },
+}
+
+/// What [`Region::assemble`] makes a region of.
+pub(crate) struct Parts {
+    pub(crate) map: Map,
+    pub(crate) len: usize,
+    pub(crate) writable: bool,
+    pub(crate) created: bool,
+    pub(crate) name: String,
+    pub(crate) origin: Origin,
+    pub(crate) remove_on_drop: bool,
+    /// Bytes of a page, if others can truncate it.
+    pub(crate) shrinks: Option<usize>,
 }
 
 impl Region {
@@ -63,7 +96,7 @@ impl Region {
         check_len(len)?;
         let map = Map::anonymous(len)
             .map_err(|errno| system("mmap", errno).with_detail(format!("{len} bytes")))?;
-        Ok(Self::new(map, len, true, "anonymous memory"))
+        Ok(Self::new(map, len, "anonymous memory"))
     }
 
     /// Memory of `len` bytes, all zero, with the descriptor by which another process
@@ -91,7 +124,7 @@ impl Region {
         check_len(len)?;
         let map = Map::new(fd, len, Access::ReadWrite)
             .map_err(|errno| system("mmap", errno).with_detail(format!("{len} bytes")))?;
-        Ok(Self::new(map, len, true, "memfd"))
+        Ok(Self::new(map, len, "memfd"))
     }
 
     /// Maps `len` bytes of a file that several processes write, which must have as many at least.
@@ -114,18 +147,57 @@ impl Region {
         }
         let map = Map::new(fd, len, Access::ReadWrite)
             .map_err(|errno| system("mmap", errno).with_detail(format!("{len} bytes")))?;
-        Ok(Self::new(map, len, true, name))
+        Self::assemble(Parts {
+            map,
+            len,
+            writable: true,
+            created: false,
+            name: name.to_owned(),
+            origin: Origin::Nameless,
+            remove_on_drop: false,
+            shrinks: Some(rustix::param::page_size()),
+        })
     }
 
-    fn new(map: Map, len: usize, writable: bool, name: impl Into<String>) -> Self {
+    fn new(map: Map, len: usize, name: impl Into<String>) -> Self {
         Self {
             inner: Arc::new(Inner {
+                guard: None,
                 map,
                 len,
-                writable,
+                writable: true,
+                created: true,
                 name: name.into(),
+                origin: Origin::Nameless,
+                remove_on_drop: false,
             }),
         }
+    }
+
+    pub(crate) fn assemble(parts: Parts) -> Result<Self, Error> {
+        let guard = match parts.shrinks {
+            None => None,
+            Some(page) => {
+                guard::arm()?;
+                Some(Guard::new(parts.map.range(page)))
+            }
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                guard,
+                map: parts.map,
+                len: parts.len,
+                writable: parts.writable,
+                created: parts.created,
+                name: parts.name,
+                origin: parts.origin,
+                remove_on_drop: parts.remove_on_drop,
+            }),
+        })
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.inner.origin
     }
 
     /// Bytes.
@@ -144,29 +216,148 @@ impl Region {
         &self.inner.name
     }
 
+    /// Whether opening it made it, rather than found it.
+    pub fn was_created(&self) -> bool {
+        self.inner.created
+    }
+
+    /// The address of a byte, for code that knows what it does with memory that others write.
+    ///
+    /// It is valid for as long as a clone of this region lives.
+    ///
+    /// # Panics
+    ///
+    /// If `offset` is more than the length.
+    pub fn as_ptr(&self, offset: usize) -> NonNull<u8> {
+        self.inner.map.at(offset)
+    }
+
+    /// Whether somebody has truncated the file under this mapping, and this process has touched what is gone. Zeros are in
+    /// its place then, which nobody else sees.
+    ///
+    /// [`read`](Self::read) and [`write`](Self::write) look by themselves. After the use of a
+    /// [`View`] of a file that others may truncate, this tells whether what was found there is true. It is never
+    /// true of memory that cannot shrink: anonymous, memfd, and SysV.
+    ///
+    /// The same happens, and is reported in the same way, where a file system has no room for a page that is written for the first
+    /// time.
+    #[inline]
+    pub fn is_truncated(&self) -> bool {
+        match &self.inner.guard {
+            None => false,
+            Some(guard) => guard.is_truncated(),
+        }
+    }
+
+    /// An error of kind [`Corrupted`](ErrorKind::Corrupted) if it [is truncated](Self::is_truncated).
+    ///
+    /// # Errors
+    ///
+    /// That one.
+    #[inline]
+    pub fn check_intact(&self) -> Result<(), Error> {
+        if self.is_truncated() {
+            return Err(self.truncated());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn truncated(&self) -> Error {
+        Error::new(ErrorKind::Corrupted, "region")
+            .with_address(&self.inner.name)
+            .with_reason("the file was truncated while it was mapped, or its file system is full")
+            .with_remedy("drop the region, and make it anew")
+    }
+
+    /// Writes what was changed to the file, and waits until it is there.
+    ///
+    /// It blocks the thread, for as long as the disk takes: in a task, use `spawn_blocking`. Memory that is not of a file needs none of
+    /// this, and there it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` and its like, if it could not be written.
+    #[doc(alias = "msync")]
+    pub fn flush(&self) -> Result<(), Error> {
+        self.sync(true)
+    }
+
+    /// As [`flush`](Self::flush), without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As for [`flush`](Self::flush), as far as is known at once.
+    #[doc(alias = "msync")]
+    pub fn start_flush(&self) -> Result<(), Error> {
+        self.sync(false)
+    }
+
+    fn sync(&self, wait: bool) -> Result<(), Error> {
+        self.inner
+            .map
+            .sync(wait)
+            .map_err(|errno| system("msync", errno).with_address(&self.inner.name))
+    }
+
+    /// Makes all pages present, so that no later touch has to wait for one, or fails.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Corrupted`](ErrorKind::Corrupted) where a touch would have raised `SIGBUS`; `ENOMEM`; of kind
+    /// [`Unsupported`](ErrorKind::Unsupported) before Linux 5.14.
+    #[doc(alias = "MADV_POPULATE_WRITE")]
+    pub fn prefault(&self) -> Result<(), Error> {
+        self.inner.map.populate().map_err(|errno| match errno {
+            Errno::FAULT | Errno::HWPOISON => self.truncated(),
+            Errno::INVAL => system("madvise", errno)
+                .with_kind(ErrorKind::Unsupported)
+                .with_address(&self.inner.name)
+                .with_reason("this kernel cannot make pages present on request")
+                .with_remedy("use linux 5.14 or newer"),
+            _ => system("madvise", errno).with_address(&self.inner.name),
+        })
+    }
+
+    /// Removes its name, or key. Those who have it keep it, and it goes with the last of them.
+    ///
+    /// A name that means another object by now is left alone.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it is gone, `EACCES`, `EPERM`; of kind [`InvalidInput`](ErrorKind::InvalidInput) for memory
+    /// without a name.
+    #[doc(alias = "shm_unlink")]
+    #[doc(alias = "IPC_RMID")]
+    pub fn remove(&self) -> Result<(), Error> {
+        self.inner.remove()
+    }
+
     /// Copies bytes out, from `offset` on.
     ///
     /// Another process may write them meanwhile: the copy is then a mixture.
     ///
     /// # Errors
     ///
-    /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) past the end.
+    /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) past the end, and
+    /// [`Corrupted`](ErrorKind::Corrupted) if it [is truncated](Self::is_truncated).
     pub fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), Error> {
         self.check(offset, to.len(), 1)?;
         sys::copy_out(&self.inner.map, offset, to);
-        Ok(())
+        self.check_intact()
     }
 
     /// Copies bytes in, from `offset` on.
     ///
     /// # Errors
     ///
-    /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) past the end, or if this process may only read.
+    /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) past the end, or if this process may only read, and
+    /// [`Corrupted`](ErrorKind::Corrupted) if it [is truncated](Self::is_truncated).
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), Error> {
         self.check_writable()?;
         self.check(offset, from.len(), 1)?;
         sys::copy_in(&self.inner.map, offset, from);
-        Ok(())
+        self.check_intact()
     }
 
     /// Copies a value out: see [`read`](Self::read).
@@ -245,7 +436,37 @@ impl Region {
     }
 }
 
-fn check_len(len: usize) -> Result<(), Error> {
+impl Inner {
+    fn remove(&self) -> Result<(), Error> {
+        match &self.origin {
+            Origin::Nameless => Err(Error::new(ErrorKind::InvalidInput, "remove")
+                .with_address(&self.name)
+                .with_reason("it has no name")
+                .with_remedy("drop it, and it goes with its last user")),
+            Origin::File { path, file } => {
+                let failed = |errno| system("unlink", errno).with_address(&self.name);
+                let stat = rustix::fs::lstat(path).map_err(failed)?;
+                if (stat.st_dev, stat.st_ino) != *file {
+                    return Err(failed(Errno::NOENT)
+                        .with_reason("it was removed, and the name means another file by now"));
+                }
+                rustix::fs::unlink(path).map_err(failed)
+            }
+            Origin::Sysv { id } => sys::shm_remove(*id)
+                .map_err(|errno| system("shmctl(IPC_RMID)", errno).with_address(&self.name)),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.remove_on_drop {
+            let _gone_before = self.remove();
+        }
+    }
+}
+
+pub(crate) fn check_len(len: usize) -> Result<(), Error> {
     if len > 0 {
         return Ok(());
     }

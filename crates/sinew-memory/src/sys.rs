@@ -5,11 +5,13 @@ use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 use rustix::io;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use sinew_core::{Error, ErrorKind};
 
+use crate::guard::{self, Range};
 use crate::memfd;
 
 /// What may be done with a mapping.
@@ -114,6 +116,21 @@ impl Map {
         Ok(whole)
     }
 
+    /// Attaches a SysV segment of `len` bytes.
+    pub(crate) fn attach(id: i32, len: usize, access: Access) -> io::Result<Self> {
+        let flags = match access {
+            Access::ReadOnly => libc::SHM_RDONLY,
+            Access::ReadWrite => 0,
+        };
+        // SAFETY: no address is asked for, so that the kernel picks a free range.
+        let start = unsafe { libc::shmat(id, std::ptr::null(), flags) };
+        if start.addr() == usize::MAX {
+            return Err(last());
+        }
+        // Unmapping detaches, as shmdt(2) does.
+        Self::own(start, len, access)
+    }
+
     fn own(start: *mut c_void, len: usize, access: Access) -> io::Result<Self> {
         let start = NonNull::new(start.cast()).ok_or(io::Errno::NOMEM)?;
         Ok(Self { start, len, access })
@@ -157,6 +174,27 @@ impl Map {
     /// Has a forked child go without this mapping.
     pub(crate) fn keep_from_children(&self) -> io::Result<()> {
         self.advise(Advice::LinuxDontFork)
+    }
+
+    /// Writes changes to the file, and waits until they are there if asked to.
+    pub(crate) fn sync(&self, wait: bool) -> io::Result<()> {
+        let flags = match wait {
+            true => rustix::mm::MsyncFlags::SYNC,
+            false => rustix::mm::MsyncFlags::ASYNC,
+        };
+        // SAFETY: the range is this value's own, and its contents stay.
+        unsafe { rustix::mm::msync(self.start.as_ptr().cast(), self.len, flags) }
+    }
+
+    /// The addresses, in whole pages.
+    pub(crate) fn range(&self, page: usize) -> Range {
+        let start = self.start.as_ptr().addr();
+        Range {
+            start,
+            end: start + self.len.next_multiple_of(page),
+            page,
+            writable: self.access == Access::ReadWrite,
+        }
     }
 
     fn advise(&self, advice: Advice) -> io::Result<()> {
@@ -338,4 +376,132 @@ pub(crate) fn copy_in(map: &Map, offset: usize, from: &[u8]) {
     // SAFETY: both ranges are whole, the second is mapped for writing, and no reference to it exists but of
     // atomics.
     unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), map.at(offset).as_ptr(), from.len()) }
+}
+
+/// What the last call of the C library failed with.
+fn last() -> io::Errno {
+    io::Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(io::Errno::IO)
+}
+
+/// Finds a SysV segment, or makes it: shmget(2).
+pub(crate) fn shm_get(key: i32, len: usize, flags: i32) -> io::Result<i32> {
+    // SAFETY: numbers alone.
+    match unsafe { libc::shmget(key, len, flags) } {
+        -1 => Err(last()),
+        id => Ok(id),
+    }
+}
+
+/// What the kernel knows of a SysV segment: shmctl(2), `IPC_STAT`.
+pub(crate) fn shm_stat(id: i32) -> io::Result<libc::shmid_ds> {
+    let mut stat = std::mem::MaybeUninit::uninit();
+    // SAFETY: the pointer is to a structure of the right type.
+    match unsafe { libc::shmctl(id, libc::IPC_STAT, stat.as_mut_ptr()) } {
+        -1 => Err(last()),
+        // SAFETY: the call has filled it.
+        _ => Ok(unsafe { stat.assume_init() }),
+    }
+}
+
+/// Marks a SysV segment for removal: shmctl(2), `IPC_RMID`.
+pub(crate) fn shm_remove(id: i32) -> io::Result<()> {
+    // SAFETY: no structure is needed for this.
+    match unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) } {
+        -1 => Err(last()),
+        _ => Ok(()),
+    }
+}
+
+/// What was to be done about `SIGBUS` before.
+static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+
+/// Installs the handler.
+pub(crate) fn handle_sigbus() -> io::Result<()> {
+    // SAFETY: zeros are a valid value: no flags, an empty mask, the default action.
+    let mut previous: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: only asks.
+    if unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut previous) } != 0 {
+        return Err(last());
+    }
+    // Known before the handler can run.
+    PREVIOUS.get_or_init(|| previous);
+    // SAFETY: as above.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) = on_sigbus;
+    action.sa_sigaction = handler as usize;
+    // On the alternate stack, for the sake of an earlier handler that looks for overflows.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    // SAFETY: the handler is async-signal-safe: it loads atomics, maps pages, and calls what was there before.
+    match unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(last()),
+    }
+}
+
+extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: with SA_SIGINFO the kernel gives a valid structure.
+    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
+    if code == libc::BUS_ADRERR && replace_gone(address) {
+        return;
+    }
+    pass_on(signal, code, info, context);
+}
+
+/// Puts zeros where a region has lost its pages, from the one that was touched to the end.
+fn replace_gone(address: usize) -> bool {
+    let Some((range, node)) = guard::find(address) else {
+        return false;
+    };
+    let start = address & !(range.page - 1);
+    let mut protection = ProtFlags::READ;
+    protection.set(ProtFlags::WRITE, range.writable);
+    // First, so that nobody sees a zero without being able to know.
+    node.mark();
+    // SAFETY: the range is of a region that is being used, hence still mapped; nothing but copies and
+    // atomics, which are fine with any bits, refers to it.
+    let mapped = unsafe {
+        rustix::mm::mmap_anonymous(
+            std::ptr::with_exposed_provenance_mut(start),
+            range.end - start,
+            protection,
+            MapFlags::SHARED | MapFlags::FIXED,
+        )
+    };
+    mapped.is_ok()
+}
+
+fn pass_on(signal: i32, code: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: zeros are the default action.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let previous = PREVIOUS.get();
+    match previous.map_or(libc::SIG_DFL, |previous| previous.sa_sigaction) {
+        libc::SIG_DFL => {
+            // SAFETY: async-signal-safe, with a valid structure.
+            unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+        }
+        // Only what somebody sent can be ignored: the kernel ends a process that ignores a fault.
+        libc::SIG_IGN => {}
+        handler if previous.is_some_and(|p| p.sa_flags & libc::SA_SIGINFO != 0) => {
+            // SAFETY: the flag says that the handler has this signature.
+            let handler = unsafe {
+                std::mem::transmute::<usize, extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void)>(
+                    handler,
+                )
+            };
+            handler(signal, info, context);
+        }
+        handler => {
+            // SAFETY: without the flag the handler has this signature.
+            let handler = unsafe { std::mem::transmute::<usize, extern "C" fn(i32)>(handler) };
+            handler(signal);
+        }
+    }
+    // Under the default action, which Rust's own handler gives back before it returns, a fault comes again and
+    // ends the process. What somebody sent has to be sent again.
+    // SAFETY: async-signal-safe, and only asks.
+    unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    if code <= 0 && action.sa_sigaction == libc::SIG_DFL {
+        // SAFETY: async-signal-safe.
+        unsafe { libc::raise(signal) };
+    }
 }

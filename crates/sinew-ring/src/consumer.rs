@@ -8,6 +8,7 @@ use crate::control::{ControlBlock, State};
 use crate::corruption::Corruption;
 use crate::frame::{Frame, HEADER_SIZE, Header, frame_size};
 use crate::memory::Memory;
+use crate::producer::LATEST;
 
 /// The end that reads frames: looks at the oldest, copies it out, releases it.
 ///
@@ -56,6 +57,49 @@ impl<M: Memory> Consumer<M> {
         }
     }
 
+    /// The consuming end of a ring that another one, which is no more, has left: it begins with the first frame
+    /// that was not released.
+    ///
+    /// `generation` is as for [`Producer::resume`](crate::Producer::resume).
+    ///
+    /// # Errors
+    ///
+    /// Cursors that no end would have left.
+    ///
+    /// # Safety
+    ///
+    /// This is the only consumer in this memory.
+    pub unsafe fn resume(memory: M, generation: u64) -> Result<Self, Corruption> {
+        let capacity = memory.capacity();
+        let head = memory.consumer().cursor();
+        let published = memory.producer().cursor() & !ControlBlock::FLAGS;
+        if !head.is_multiple_of(8) || head > published {
+            return Err(Corruption::ConsumerCursor {
+                found: head,
+                least: 0,
+                most: published,
+            });
+        }
+        if published - head > capacity || published > LATEST {
+            return Err(Corruption::ProducerCursor {
+                found: published,
+                least: head,
+                most: head.saturating_add(capacity),
+            });
+        }
+        Ok(Self {
+            memory,
+            capacity,
+            head,
+            published: head,
+            express_at: u64::MAX,
+            express: [0; ControlBlock::EXPRESS_WORDS],
+            settled: head,
+            rung: 0,
+            generation,
+        })
+    }
+
     /// The ring's memory.
     pub fn memory(&self) -> &M {
         &self.memory
@@ -82,7 +126,7 @@ impl<M: Memory> Consumer<M> {
         }
         let word = self.memory.producer().cursor();
         let found = word & !ControlBlock::FLAGS;
-        let most = self.head + self.capacity;
+        let most = self.head.saturating_add(self.capacity);
         let is_express = word - found == ControlBlock::EXPRESS;
         if found < self.published || found > most || !(is_express || word == found) {
             return Err(self.bad_cursor(word));
@@ -102,7 +146,7 @@ impl<M: Memory> Consumer<M> {
         Corruption::ProducerCursor {
             found,
             least: self.published,
-            most: self.head + self.capacity,
+            most: self.head.saturating_add(self.capacity),
         }
     }
 

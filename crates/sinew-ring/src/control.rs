@@ -76,8 +76,10 @@ impl ControlBlock {
     pub const ALIGN: usize = 128;
     /// Added to a producer's cursor: the express words hold the last frame.
     pub const EXPRESS: u64 = 1;
+    /// Where the cursor is in the block, bytes.
+    pub const CURSOR_OFFSET: usize = 0;
     /// The bits of a cursor that are no position.
-    pub(crate) const FLAGS: u64 = 7;
+    pub const FLAGS: u64 = 7;
     /// The header, and what is left of two cache lines.
     pub(crate) const EXPRESS_WORDS: usize = if cfg!(loom) { 2 } else { 15 };
 

@@ -25,6 +25,13 @@
 //! A cursor or a length out of range is [`Corruption`]. Payloads are copied out through raw pointers,
 //! so that no reference to memory that a peer can write is ever formed.
 //!
+//! # Ends that come back
+//!
+//! Memory that outlives its processes keeps the cursors, and [`Producer::resume`] and [`Consumer::resume`] go on where
+//! an end of another process has left off, however that came to its end. A frame is published once the
+//! producer's cursor has moved past it, and consumed once the consumer's has. A producer that died between publishing by
+//! express and the copy into the ring has that copy made by its successor.
+//!
 //! # Waking
 //!
 //! An end that finds nothing to do *arms* its wait word, looks again, and only then parks. The other
@@ -81,5 +88,5 @@ pub use crate::frame::FrameBuffer;
 pub use crate::frame::{FRAME_ALIGN, Frame, Frames, HEADER_SIZE, Header, frame_size, max_payload};
 #[cfg(feature = "alloc")]
 pub use crate::heap::{HeapMemory, channel};
-pub use crate::memory::{MAX_CAPACITY, MIN_CAPACITY, Memory, MirroredMemory};
+pub use crate::memory::{FlatMemory, MAX_CAPACITY, MIN_CAPACITY, Memory, MirroredMemory};
 pub use crate::producer::{Producer, PushError};

@@ -68,6 +68,31 @@ pub const MIN_CAPACITY: u64 = 64;
 /// The largest ring, bytes: a frame's length field has 32 bits.
 pub const MAX_CAPACITY: u64 = 1 << 31;
 
+/// Copies into a ring.
+///
+/// # Safety
+///
+/// `to` is aligned to eight, valid for writing as many bytes, and the caller's alone.
+#[inline]
+unsafe fn copy_in(mut to: *mut u8, bytes: &[u8]) {
+    if bytes.len() <= BY_WORDS {
+        // A short payload was often written just now, word by word; wider loads would have to wait
+        // until those stores have left the store buffer.
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            // SAFETY: in the range, by the caller's contract. Volatile, so that the loop stays one.
+            unsafe { to.cast::<u64>().write_volatile(u64::from_ne_bytes(*word)) };
+            // SAFETY: at most one past the range.
+            to = unsafe { to.add(8) };
+        }
+        // SAFETY: as above; less than eight bytes.
+        unsafe { core::ptr::copy_nonoverlapping(rest.as_ptr(), to, rest.len()) };
+        return;
+    }
+    // SAFETY: in the range, by the caller's contract.
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+}
+
 /// A ring in memory that somebody else mapped: twice in a row, so that every range is contiguous.
 ///
 /// `K` keeps the mapping alive.
@@ -166,24 +191,9 @@ unsafe impl<K> Memory for MirroredMemory<K> {
 
     #[inline]
     unsafe fn write(&self, position: u64, bytes: &[u8]) {
-        if bytes.len() <= BY_WORDS {
-            // A short payload was often written just now, word by word; wider loads would have to wait
-            // until those stores have left the store buffer.
-            let (words, rest) = bytes.as_chunks::<8>();
-            let mut to = self.at(position);
-            for word in words {
-                // SAFETY: the range is in bounds and, by the caller's contract, the producer's alone; a
-                // payload begins at a multiple of eight. Volatile, so that the loop stays one.
-                unsafe { to.cast::<u64>().write_volatile(u64::from_ne_bytes(*word)) };
-                // SAFETY: at most one past the range.
-                to = unsafe { to.add(8) };
-            }
-            // SAFETY: as above; less than eight bytes.
-            unsafe { core::ptr::copy_nonoverlapping(rest.as_ptr(), to, rest.len()) };
-            return;
-        }
-        // SAFETY: the range is in bounds and, by the caller's contract, the producer's alone.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(position), bytes.len()) }
+        // SAFETY: the range is in bounds and, by the caller's contract, the producer's alone; a payload begins
+        // at a multiple of eight.
+        unsafe { copy_in(self.at(position), bytes) };
     }
 
     #[inline]
@@ -213,5 +223,146 @@ unsafe impl<K> Memory for MirroredMemory<K> {
     #[inline]
     fn contiguous(&self, position: u64) -> Option<NonNull<u8>> {
         NonNull::new(self.at(position))
+    }
+}
+
+/// A ring in memory that somebody else mapped, once: a range that wraps around the end is copied in two parts,
+/// and none is lent.
+///
+/// `K` keeps the mapping alive.
+pub struct FlatMemory<K> {
+    producer: NonNull<ControlBlock>,
+    consumer: NonNull<ControlBlock>,
+    data: NonNull<u8>,
+    mask: u64,
+    keep: K,
+}
+
+// SAFETY: as for `MirroredMemory`.
+unsafe impl<K: Send> Send for FlatMemory<K> {}
+// SAFETY: as for `MirroredMemory`.
+unsafe impl<K: Sync> Sync for FlatMemory<K> {}
+
+impl<K> fmt::Debug for FlatMemory<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlatMemory")
+            .field("capacity", &(self.mask + 1))
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K> FlatMemory<K> {
+    /// Describes a ring that lies in mapped memory.
+    ///
+    /// # Panics
+    ///
+    /// If `capacity` is not a power of two from [`MIN_CAPACITY`] to [`MAX_CAPACITY`].
+    ///
+    /// # Safety
+    ///
+    /// For as long as `keep` lives: both blocks are readable and writable and aligned to [`ControlBlock::ALIGN`];
+    /// `data` is aligned to eight, and readable and writable for `capacity` bytes. No reference to any of it
+    /// exists elsewhere in this process, other than to its atomics and through the ring's other end.
+    pub unsafe fn new(
+        producer: NonNull<ControlBlock>,
+        consumer: NonNull<ControlBlock>,
+        data: NonNull<u8>,
+        capacity: u64,
+        keep: K,
+    ) -> Self {
+        assert!(
+            capacity.is_power_of_two() && (MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity),
+            "a ring's capacity is a power of two from {MIN_CAPACITY} to {MAX_CAPACITY}, not {capacity}"
+        );
+        Self {
+            producer,
+            consumer,
+            data,
+            mask: capacity - 1,
+            keep,
+        }
+    }
+
+    /// What keeps the mapping alive.
+    pub fn keeper(&self) -> &K {
+        &self.keep
+    }
+
+    /// Where a position lies, and how many bytes follow it until the end.
+    #[inline]
+    fn at(&self, position: u64) -> (*mut u8, usize) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a capacity fits a usize, as it is mapped"
+        )]
+        let (offset, capacity) = ((position & self.mask) as usize, (self.mask + 1) as usize);
+        // SAFETY: offset < capacity, and so many bytes are mapped.
+        (unsafe { self.data.as_ptr().add(offset) }, capacity - offset)
+    }
+}
+
+// SAFETY: `new`'s contract gives valid blocks and `capacity` bytes; what reaches past their end goes on at
+// their start, and is no longer than `capacity` in all by the callers' contracts.
+unsafe impl<K> Memory for FlatMemory<K> {
+    #[inline]
+    fn producer(&self) -> &ControlBlock {
+        // SAFETY: valid for the life of `keep` by `new`'s contract; only atomics inside.
+        unsafe { self.producer.as_ref() }
+    }
+
+    #[inline]
+    fn consumer(&self) -> &ControlBlock {
+        // SAFETY: valid for the life of `keep` by `new`'s contract; only atomics inside.
+        unsafe { self.consumer.as_ref() }
+    }
+
+    #[inline]
+    fn capacity(&self) -> u64 {
+        self.mask + 1
+    }
+
+    #[inline]
+    unsafe fn write(&self, position: u64, bytes: &[u8]) {
+        let (to, room) = self.at(position);
+        let (head, tail) = bytes.split_at(bytes.len().min(room));
+        // SAFETY: in bounds and, by the caller's contract, the producer's alone; payloads begin at multiples
+        // of eight.
+        unsafe { copy_in(to, head) };
+        if !tail.is_empty() {
+            // SAFETY: likewise, from the start of the ring on.
+            unsafe { copy_in(self.data.as_ptr(), tail) };
+        }
+    }
+
+    #[inline]
+    unsafe fn read(&self, position: u64, to: *mut u8, len: usize) {
+        let (from, room) = self.at(position);
+        let head = len.min(room);
+        // SAFETY: in bounds. Should somebody write here meanwhile, the copy holds arbitrary bytes, which is
+        // all that a caller may assume of it anyway.
+        unsafe { core::ptr::copy_nonoverlapping(from, to, head) };
+        // SAFETY: `head <= len`.
+        let to = unsafe { to.add(head) };
+        // SAFETY: likewise, from the start of the ring on.
+        unsafe { core::ptr::copy_nonoverlapping(self.data.as_ptr(), to, len - head) };
+    }
+
+    #[inline]
+    unsafe fn write_header(&self, position: u64, header: Header) {
+        let (to, _) = self.at(position);
+        // SAFETY: in bounds, aligned to eight, and the producer's alone.
+        unsafe { to.cast::<u64>().write_volatile(header.to_word()) }
+    }
+
+    #[inline]
+    unsafe fn read_header(&self, position: u64) -> Header {
+        let (from, _) = self.at(position);
+        // SAFETY: in bounds and aligned to eight. Volatile: one load, never repeated.
+        Header::from_word(unsafe { from.cast::<u64>().read_volatile() })
+    }
+
+    #[inline]
+    fn contiguous(&self, _position: u64) -> Option<NonNull<u8>> {
+        None
     }
 }

@@ -11,6 +11,9 @@ use crate::memory::Memory;
 /// The longest payload that goes by express, bytes.
 const EXPRESS_MAX: usize = 8 * (ControlBlock::EXPRESS_WORDS - 1);
 
+/// The last position at which a ring is resumed, which none comes to in practice.
+pub(crate) const LATEST: u64 = 1 << 62;
+
 /// Why a frame was not staged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -77,6 +80,81 @@ impl<M: Memory> Producer<M> {
             rung: 0,
             generation: 0,
         }
+    }
+
+    /// The producing end of a ring that another one, which is no more, has left in any state.
+    ///
+    /// What that had published stays published, the last frame included, even if it went by express and did not
+    /// come into the ring any more. What it had merely staged is gone. `generation` is where the count of this end's
+    /// [parks](Self::arm) begins: it must be so far above all earlier ones of this ring that none is
+    /// used twice.
+    ///
+    /// # Errors
+    ///
+    /// Cursors, or an express frame, that no end would have left.
+    ///
+    /// # Safety
+    ///
+    /// This is the only producer in this memory.
+    pub unsafe fn resume(memory: M, generation: u64) -> Result<Self, Corruption> {
+        let capacity = memory.capacity();
+        let released = memory.consumer().cursor();
+        let word = memory.producer().cursor();
+        let published = word & !ControlBlock::FLAGS;
+        let is_express = word - published == ControlBlock::EXPRESS;
+        if !released.is_multiple_of(8) || released > published {
+            return Err(Corruption::ConsumerCursor {
+                found: released,
+                least: 0,
+                most: published,
+            });
+        }
+        if published - released > capacity
+            || published > LATEST
+            || !(is_express || word == published)
+        {
+            return Err(Corruption::ProducerCursor {
+                found: word,
+                least: released,
+                most: released.saturating_add(capacity),
+            });
+        }
+        if is_express {
+            let mut words = [0; ControlBlock::EXPRESS_WORDS];
+            // Nobody else writes them.
+            let _unchanged = memory.producer().express(word, &mut words);
+            let header = Header::from_word(words[0]);
+            let size = frame_size(u64::from(header.len));
+            if header.len as usize > EXPRESS_MAX || size > published {
+                return Err(Corruption::FrameLength {
+                    found: u64::from(header.len),
+                    published,
+                });
+            }
+            let start = published - size;
+            // SAFETY: a consumer reads it there only after the flag is gone, and the space is still that of
+            // the last frame, whether that was released or not, as no other was staged after it.
+            unsafe { memory.write_header(start, header) };
+            for (at, word) in words[1..]
+                .iter()
+                .take((header.len as usize).div_ceil(8))
+                .enumerate()
+            {
+                let position = start + HEADER_SIZE + 8 * at as u64;
+                // SAFETY: likewise; the padding belongs to the frame.
+                unsafe { memory.write(position, &word.to_ne_bytes()) };
+            }
+            memory.producer().set_cursor(published);
+        }
+        Ok(Self {
+            memory,
+            capacity,
+            staged: published,
+            published,
+            released,
+            rung: 0,
+            generation,
+        })
     }
 
     /// The ring's memory.

@@ -408,3 +408,168 @@ fn two_threads_transfer_in_order() {
     }
     writer.join().unwrap();
 }
+
+/// Rings that outlive their ends.
+mod resumed {
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    use crate::{Consumer, ControlBlock, Corruption, FlatMemory, Producer, PushError};
+
+    #[repr(C, align(128))]
+    struct Place {
+        producer: ControlBlock,
+        consumer: ControlBlock,
+        data: [u64; 32],
+    }
+
+    #[derive(Clone, Copy)]
+    struct Ring(core::ptr::NonNull<Place>);
+
+    impl Ring {
+        fn new() -> Self {
+            let place = Box::leak(Box::new(Place {
+                producer: ControlBlock::new(),
+                consumer: ControlBlock::new(),
+                data: [0; 32],
+            }));
+            Self(core::ptr::NonNull::from(place))
+        }
+
+        fn memory(self) -> FlatMemory<()> {
+            let at = self.0.cast::<u8>();
+            // SAFETY: the offsets are inside of the place, which is never freed.
+            let at = |offset| unsafe { at.add(offset) };
+            // SAFETY: as large as it says; each test has one producer and one consumer at a time.
+            unsafe { FlatMemory::new(at(0).cast(), at(256).cast(), at(512), 256, ()) }
+        }
+
+        fn producer(self, generation: u64) -> Result<Producer<FlatMemory<()>>, Corruption> {
+            // SAFETY: the tests drop or forget the one before.
+            unsafe { Producer::resume(self.memory(), generation) }
+        }
+
+        fn consumer(self, generation: u64) -> Result<Consumer<FlatMemory<()>>, Corruption> {
+            // SAFETY: as for the producer.
+            unsafe { Consumer::resume(self.memory(), generation) }
+        }
+
+        fn block(self, offset: usize) -> &'static ControlBlock {
+            // SAFETY: never freed, and atomics alone.
+            unsafe { self.0.cast::<u8>().add(offset).cast().as_ref() }
+        }
+    }
+
+    fn take(consumer: &mut Consumer<FlatMemory<()>>) -> Option<Vec<u8>> {
+        let frame = consumer.peek().unwrap()?;
+        let mut bytes = Vec::new();
+        consumer.append_to(&frame, &mut bytes);
+        let _ring = consumer.release(frame);
+        Some(bytes)
+    }
+
+    #[test]
+    fn ends_go_on_where_others_left_off_around_the_ring() {
+        let ring = Ring::new();
+        let mut expected = std::collections::VecDeque::new();
+        let mut sent = 0_u64;
+        for round in 1..500_u64 {
+            let mut producer = ring.producer(round << 32).unwrap();
+            loop {
+                let len = (sent * 7 % 61) as usize;
+                let bytes: Vec<u8> = (0..len)
+                    .map(|at| (sent as u8).wrapping_add(at as u8))
+                    .collect();
+                let pushed = match round % 3 {
+                    0 => producer.stage(1, &bytes).map(|()| producer.publish()),
+                    _ => producer.send(1, &bytes),
+                };
+                match pushed {
+                    Ok(_) => expected.push_back(bytes),
+                    Err(PushError::Full) => break,
+                    Err(error) => panic!("{error:?}"),
+                }
+                sent += 1;
+            }
+            // Not published, and gone with this end.
+            let _full = producer.stage(1, &[]);
+            let mut consumer = ring.consumer(round << 32).unwrap();
+            for _ in 0..round % 5 + 1 {
+                let Some(bytes) = take(&mut consumer) else {
+                    break;
+                };
+                assert_eq!(Some(bytes), expected.pop_front());
+            }
+        }
+        let mut consumer = ring.consumer(1).unwrap();
+        while let Some(bytes) = take(&mut consumer) {
+            assert_eq!(Some(bytes), expected.pop_front());
+        }
+        assert!(expected.is_empty() && sent > 500);
+    }
+
+    #[test]
+    fn an_express_frame_whose_sender_died_before_the_copy() {
+        for len in [0, 1, 8, 9, 112] {
+            let ring = Ring::new();
+            let bytes: Vec<u8> = (1..=len).collect();
+            let header = crate::Header {
+                len: len.into(),
+                kind: 3,
+            };
+            let end = crate::frame_size(len.into());
+            // As `send` does first; what follows it did not come to pass.
+            ring.block(0).set_express(0, end, header, &bytes);
+            let mut producer = ring.producer(1 << 32).unwrap();
+            assert_eq!(producer.position(), end);
+            let _ring = producer.send(1, b"next").unwrap();
+            let mut consumer = ring.consumer(1 << 32).unwrap();
+            assert_eq!(take(&mut consumer).unwrap(), bytes);
+            assert_eq!(take(&mut consumer).unwrap(), b"next");
+            assert_eq!(take(&mut consumer), None);
+        }
+    }
+
+    #[test]
+    fn a_consumer_that_follows_while_the_sender_is_replaced() {
+        let ring = Ring::new();
+        let mut consumer = ring.consumer(1).unwrap();
+        let header = crate::Header { len: 5, kind: 1 };
+        ring.block(0).set_express(0, 16, header, b"early");
+        assert_eq!(take(&mut consumer).unwrap(), b"early");
+        let mut producer = ring.producer(1 << 32).unwrap();
+        assert_eq!(take(&mut consumer), None);
+        let _ring = producer.send(1, b"late").unwrap();
+        assert_eq!(take(&mut consumer).unwrap(), b"late");
+    }
+
+    #[test]
+    fn what_no_end_would_have_left_is_refused() {
+        // Producer's cursor, consumer's cursor.
+        for (published, released) in [
+            (0, 8),
+            (264, 0),
+            (12, 0),
+            (16, 4),
+            (2, 0),
+            (3, 0),
+            (!7, !7),
+            (1 << 63, 1 << 63),
+        ] {
+            let ring = Ring::new();
+            ring.block(0).set_cursor(published);
+            ring.block(256).set_cursor(released);
+            assert!(ring.producer(1).is_err(), "{published} {released}");
+            if published & 7 == 0 {
+                assert!(ring.consumer(1).is_err(), "{published} {released}");
+            }
+        }
+        // An express frame that is longer than there is room for, or than what was published.
+        for (len, end) in [(113, 128), (100, 64), (u32::MAX, 8)] {
+            let ring = Ring::new();
+            let header = crate::Header { len, kind: 1 };
+            ring.block(0).set_express(0, end, header, &[]);
+            assert!(ring.producer(1).is_err(), "{len}");
+        }
+    }
+}

@@ -32,6 +32,8 @@
 //! - [`Listener`] and [`connect()`] meet at a path or an abstract name; [`Options::spawn`] starts a child
 //!   with its end in hand; [`pair()`] makes both ends in one process.
 //! - [`ByteStream`] is an end as `AsyncRead` and `AsyncWrite`.
+//! - [`named`] lays a channel in memory with a name, which outlives the processes that use it, for peers that trust
+//!   each other.
 //! - [`Options`] has the sizes, the limits, who may connect, and how to [`Wait`].
 //!
 //! # A hostile or crashed peer
@@ -59,6 +61,7 @@ mod handshake;
 mod link;
 mod listener;
 mod loan;
+pub mod named;
 mod options;
 mod receiver;
 mod sender;

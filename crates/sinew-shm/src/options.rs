@@ -11,6 +11,9 @@ use crate::bell::Doorbell;
 use crate::wait::Wait;
 use crate::wire::CONTROL_SIZE;
 
+/// About what a wake-up costs.
+pub(crate) const SPIN_LIMIT: Duration = Duration::from_micros(50);
+
 /// Decides whether a peer is admitted.
 pub(crate) type Policy = Arc<dyn Fn(&Credentials) -> bool + Send + Sync>;
 
@@ -72,7 +75,7 @@ impl Options {
             max_message: 1 << 30,
             max_capacity: 256 << 20,
             wait: Wait::Adaptive,
-            spin_limit: Duration::from_micros(50),
+            spin_limit: SPIN_LIMIT,
             doorbell: Doorbell::Auto,
             memory: RingOptions::default(),
             handshake_timeout: Duration::from_secs(5),

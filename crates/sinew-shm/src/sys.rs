@@ -10,10 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::io::FdFlags;
-use sinew_memory::RingMemory;
-use sinew_ring::{Consumer, ControlBlock, Frame, MirroredMemory, Producer, PushError};
+use sinew_memory::{Region, RingMemory};
+use sinew_ring::{
+    Consumer, ControlBlock, Corruption, FlatMemory, Frame, MirroredMemory, Producer, PushError,
+};
 
 use crate::link::Link;
+use crate::named::Block;
 use crate::receiver::Receiver;
 use crate::trusted::TrustedReceiver;
 use crate::wire::{CONSUMER_OFFSET, CONTROL_SIZE, PRODUCER_OFFSET};
@@ -55,6 +58,54 @@ pub(crate) fn halves(link: &Arc<Link>) -> (Producer<Memory>, Consumer<Memory>) {
     // SAFETY: likewise its only consumer.
     let consumer = unsafe { Consumer::new(ring(link, &link.theirs, &link.ours)) };
     (producer, consumer)
+}
+
+/// A ring in a region.
+pub(crate) type RegionMemory = FlatMemory<Region>;
+
+fn flat(block: &Block) -> RegionMemory {
+    let region = block.region();
+    let len = block.end() - block.start();
+    assert!(
+        block.end() <= region.len() && region.is_writable(),
+        "checked when it was opened"
+    );
+    debug_assert!(Block::DATA as u64 + block.capacity() <= len as u64);
+    let at = |offset| region.as_ptr(block.start() + offset);
+    // SAFETY: all of the block is inside of the region, which is writable and kept alive, and begins at a multiple
+    // of a page. Blocks and data are used by the ring's ends alone, but for loads of a block's atomics.
+    unsafe {
+        FlatMemory::new(
+            at(Block::PRODUCER).cast(),
+            at(Block::CONSUMER).cast(),
+            at(Block::DATA),
+            block.capacity(),
+            region.clone(),
+        )
+    }
+}
+
+/// The producing end of a ring in a region.
+///
+/// The caller holds the claim to that end, so that there is no other.
+pub(crate) fn resume_producer(
+    block: &Block,
+    generation: u64,
+) -> Result<Producer<RegionMemory>, Corruption> {
+    // SAFETY: by the caller's contract this is the only one in this process. One in another process that breaks
+    // the protocol costs what is in the ring, and nothing else: all is checked, and copied.
+    unsafe { Producer::resume(flat(block), generation) }
+}
+
+/// The consuming end of a ring in a region.
+///
+/// The caller holds the claim to that end, so that there is no other.
+pub(crate) fn resume_consumer(
+    block: &Block,
+    generation: u64,
+) -> Result<Consumer<RegionMemory>, Corruption> {
+    // SAFETY: as for the producer.
+    unsafe { Consumer::resume(flat(block), generation) }
 }
 
 /// Space in a ring that a loan lends.

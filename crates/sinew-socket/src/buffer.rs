@@ -25,7 +25,10 @@ impl Buffer {
     }
 
     /// An empty buffer with room for a packet. Where the earlier packets are gone, it is the old block.
+    ///
+    /// Called again before anything was received, it gives the same memory.
     pub(crate) fn room(&mut self) -> &mut BytesMut {
+        self.bytes.clear();
         if self.bytes.capacity() < self.limit {
             self.bytes.reserve(self.limit.saturating_add(BLOCK));
         }
@@ -35,9 +38,5 @@ impl Buffer {
     /// What was received.
     pub(crate) fn take(&mut self) -> Bytes {
         self.bytes.split().freeze()
-    }
-
-    pub(crate) fn discard(&mut self) {
-        self.bytes.clear();
     }
 }

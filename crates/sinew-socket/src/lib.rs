@@ -43,11 +43,13 @@ pub mod unix;
 
 mod acceptor;
 mod backoff;
+mod batch;
 mod buffer;
 mod failure;
 mod inet;
 mod link;
 mod outgoing;
+mod outlet;
 mod sys;
 
 use inet::{bind_inet, inet_addr, no_address, resolve};

@@ -10,10 +10,11 @@ use std::task::{Context, Poll, Waker};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown};
 use sinew_core::{AsyncIo, Error};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, Interest};
 use tokio::task::coop;
 
 use crate::failure;
+use crate::outlet::{self, Outlet};
 
 /// Never blocks, whatever others do to the open file, and never a signal.
 pub(crate) const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
@@ -23,6 +24,7 @@ pub(crate) const MAX_FDS: usize = 253;
 
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// Waited for to read; those who write have an [`Outlet`].
     pub(crate) fd: AsyncIo<OwnedFd>,
     pub(crate) address: Arc<str>,
 }
@@ -31,7 +33,8 @@ impl Link {
     pub(crate) fn new(fd: OwnedFd, address: impl Into<Arc<str>>) -> Result<Arc<Self>, Error> {
         let address = address.into();
         Ok(Arc::new(Self {
-            fd: AsyncIo::new(fd).map_err(|error| error.with_address(&address))?,
+            fd: AsyncIo::with_interest(fd, Interest::READABLE)
+                .map_err(|error| error.with_address(&address))?,
             address,
         }))
     }
@@ -87,8 +90,9 @@ pub(crate) struct WriteIo {
     pub(crate) link: Arc<Link>,
     /// To go with the first of the next bytes.
     pub(crate) attached: Vec<OwnedFd>,
-    /// Ask the kernel even if the runtime has not heard of room.
+    /// Do not wait.
     pub(crate) at_once: bool,
+    outlet: Outlet,
 }
 
 impl WriteIo {
@@ -97,6 +101,7 @@ impl WriteIo {
             link,
             attached: Vec::new(),
             at_once: false,
+            outlet: Outlet::new(),
         }
     }
 
@@ -105,15 +110,20 @@ impl WriteIo {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let Self { link, attached, .. } = self;
+        let Self {
+            link,
+            attached,
+            outlet,
+            ..
+        } = self;
         let send = |fd: &OwnedFd| send_once(fd.as_fd(), slices, attached, None);
         let sent = if self.at_once {
-            match link.fd.try_write_with(send) {
+            match outlet::now(link.fd.get_ref(), send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                 sent => Poll::Ready(sent),
             }
         } else {
-            link.fd.poll_write_with(cx, send)
+            outlet.poll(cx, link.fd.get_ref(), send)
         };
         sent.map(|sent| match sent {
             Ok(count) => {

@@ -1,20 +1,21 @@
-//! The unsafe code of this crate: recvmsg, memory that a system call has filled, inherited descriptors.
+//! The unsafe code of this crate: recvmsg and recvmmsg, memory that a system call has filled, inherited descriptors.
 #![allow(unsafe_code)]
 
 use std::ffi::OsStr;
 use std::io;
 use std::mem::{self, MaybeUninit};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use bytes::BytesMut;
 use libc::c_int;
 use rustix::io::FdFlags;
 use rustix::net::RecvFlags;
 use sinew_core::{Credentials, UnixEndpoint};
 use tokio::io::ReadBuf;
+
+use crate::buffer::Buffer;
 
 #[cfg(any(target_arch = "sparc", target_arch = "sparc64"))]
 const SO_PEERPIDFD: c_int = 0x0056;
@@ -49,32 +50,34 @@ impl Control {
 
 /// Where a datagram came from, as the kernel wrote it.
 pub(crate) struct Name {
-    address: libc::sockaddr_un,
+    address: libc::sockaddr_storage,
     len: usize,
 }
 
 impl Name {
     pub(crate) fn new() -> Self {
         Self {
-            // SAFETY: a sockaddr_un is plain data, for which zeros are valid.
+            // SAFETY: a sockaddr_storage is plain data, for which zeros are valid.
             address: unsafe { mem::zeroed() },
             len: 0,
         }
     }
 
-    /// The path as it was bound, or a zero and the abstract name. Empty for an unbound socket.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    fn start(&self) -> *const u8 {
+        (&raw const self.address).cast()
+    }
+
+    /// Of a Unix socket: the path as it was bound, or a zero and the abstract name. Empty for one that is
+    /// not bound.
+    pub(crate) fn unix(&self) -> &[u8] {
         let offset = mem::offset_of!(libc::sockaddr_un, sun_path);
-        let len = self
-            .len
-            .saturating_sub(offset)
-            .min(self.address.sun_path.len());
-        // SAFETY: within sun_path, which is initialised; a c_char is a byte.
-        unsafe { std::slice::from_raw_parts(self.address.sun_path.as_ptr().cast(), len) }
+        let end = self.len.min(mem::size_of::<libc::sockaddr_un>());
+        // SAFETY: within the storage, which is initialised and larger than a sockaddr_un.
+        unsafe { std::slice::from_raw_parts(self.start().add(offset), end.saturating_sub(offset)) }
     }
 
     pub(crate) fn endpoint(&self) -> Option<UnixEndpoint> {
-        match self.bytes() {
+        match self.unix() {
             [] => None,
             [0, name @ ..] => Some(UnixEndpoint::Abstract(name.to_vec())),
             path => {
@@ -83,10 +86,54 @@ impl Name {
             }
         }
     }
+
+    /// Of a UDP socket.
+    pub(crate) fn inet(&self) -> Option<SocketAddr> {
+        match i32::from(self.address.ss_family) {
+            libc::AF_INET if self.len >= mem::size_of::<libc::sockaddr_in>() => {
+                // SAFETY: the kernel wrote an address of this family, of at least this length.
+                let address = unsafe { self.start().cast::<libc::sockaddr_in>().read() };
+                let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
+                Some((ip, u16::from_be(address.sin_port)).into())
+            }
+            libc::AF_INET6 if self.len >= mem::size_of::<libc::sockaddr_in6>() => {
+                // SAFETY: as above.
+                let address = unsafe { self.start().cast::<libc::sockaddr_in6>().read() };
+                let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
+                let port = u16::from_be(address.sin6_port);
+                let flow = u32::from_be(address.sin6_flowinfo);
+                Some(SocketAddrV6::new(ip, port, flow, address.sin6_scope_id).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a packet is received into.
+pub(crate) struct Slot {
+    pub(crate) buffer: Buffer,
+    control: Option<Control>,
+    pub(crate) name: Option<Name>,
+    /// Of the last packet.
+    pub(crate) received: Received,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+impl Slot {
+    /// For packets of up to `limit` bytes: with descriptors, if that is how many, and where they come from.
+    pub(crate) fn new(limit: usize, max_fds: Option<usize>, is_named: bool) -> Self {
+        Self {
+            buffer: Buffer::new(limit),
+            control: max_fds.map(Control::new),
+            name: is_named.then(Name::new),
+            received: Received::default(),
+            fds: Vec::new(),
+        }
+    }
 }
 
 /// What one recvmsg(2) gave, besides the bytes and the descriptors.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Received {
     /// Bytes of the packet, also those for which there was no room.
     pub(crate) len: usize,
@@ -95,45 +142,16 @@ pub(crate) struct Received {
     pub(crate) credentials: Option<Credentials>,
 }
 
+/// Takes what came beside the bytes.
+///
 /// # Safety
 ///
-/// `buffer` is valid for writes of `len` bytes.
-unsafe fn recvmsg(
-    socket: BorrowedFd<'_>,
-    buffer: *mut u8,
-    len: usize,
-    flags: c_int,
-    control: &mut Control,
-    name: Option<&mut Name>,
-    fds: &mut Vec<OwnedFd>,
-) -> io::Result<Received> {
-    let mut iov = libc::iovec {
-        iov_base: buffer.cast(),
-        iov_len: len,
-    };
-    // SAFETY: a msghdr is plain data, for which zeros are valid.
-    let mut header: libc::msghdr = unsafe { mem::zeroed() };
-    header.msg_iov = &raw mut iov;
-    header.msg_iovlen = 1;
-    header.msg_control = control.space.as_mut_ptr().cast();
-    header.msg_controllen = mem::size_of_val(&*control.space) as _;
-    let mut name = name;
-    if let Some(name) = &mut name {
-        header.msg_name = (&raw mut name.address).cast();
-        header.msg_namelen = size::<libc::sockaddr_un>();
-    }
-    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the header refers to memory of the lengths that it says, which outlives the call.
-    let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
-    let Ok(len) = usize::try_from(count) else {
-        return Err(io::Error::last_os_error());
-    };
-    if let Some(name) = name {
-        name.len = header.msg_namelen as usize;
-    }
+/// The kernel has filled the header, and its control memory, in a call that succeeded; nobody has taken
+/// the descriptors.
+unsafe fn take(header: &libc::msghdr, len: usize, fds: &mut Vec<OwnedFd>) -> Received {
     let mut credentials = None;
     // SAFETY: the kernel wrote whole messages into the first msg_controllen bytes.
-    let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
     // SAFETY: null, or a header within the control memory, which is aligned for it.
     while let Some(message) = unsafe { next.as_ref() } {
         // SAFETY: the data follows its header, cmsg_len bytes with the header.
@@ -163,14 +181,28 @@ unsafe fn recvmsg(
             _ => {}
         }
         // SAFETY: as for the first.
-        next = unsafe { libc::CMSG_NXTHDR(&raw const header, message) };
+        next = unsafe { libc::CMSG_NXTHDR(header, message) };
     }
-    Ok(Received {
+    Received {
         len,
         control_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
         credentials,
-    })
+    }
 }
+
+fn header(iov: &mut libc::iovec, control: Option<&mut Control>) -> libc::msghdr {
+    // SAFETY: a msghdr is plain data, for which zeros are valid.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = iov;
+    header.msg_iovlen = 1;
+    if let Some(control) = control {
+        header.msg_control = control.space.as_mut_ptr().cast();
+        header.msg_controllen = mem::size_of_val(&*control.space) as _;
+    }
+    header
+}
+
+const RECEIVE: c_int = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
 
 #[allow(clippy::cast_possible_truncation, reason = "of small types")]
 const fn size<T>() -> libc::socklen_t {
@@ -181,24 +213,55 @@ fn credentials_of(from: libc::ucred) -> Credentials {
     Credentials::new(u32::try_from(from.pid).unwrap_or(0), from.uid, from.gid)
 }
 
-/// Receives one packet, of which up to `limit` bytes go to the end of `buffer`; `EAGAIN` if there is
-/// none.
-pub(crate) fn receive_packet(
-    socket: BorrowedFd<'_>,
-    buffer: &mut BytesMut,
-    limit: usize,
-    control: &mut Control,
-    name: Option<&mut Name>,
-    fds: &mut Vec<OwnedFd>,
-) -> io::Result<Received> {
-    let spare = buffer.spare_capacity_mut();
-    let room = spare.len().min(limit);
-    let start = spare.as_mut_ptr().cast();
-    // SAFETY: the spare capacity is the buffer's own, and `room` bytes or more.
-    let received = unsafe { recvmsg(socket, start, room, libc::MSG_TRUNC, control, name, fds)? };
-    // SAFETY: the kernel wrote so many bytes, and not more than there was room for.
-    unsafe { buffer.set_len(buffer.len() + received.len.min(room)) };
-    Ok(received)
+/// The most packets of one call.
+pub(crate) const BATCH: usize = 8;
+
+/// Receives as many packets as are there, up to as many as there are slots, of which no more than
+/// [`BATCH`] are used; `EAGAIN` if there is none. If it is less, there is no further one now.
+pub(crate) fn receive_packets(socket: BorrowedFd<'_>, slots: &mut [Slot]) -> io::Result<usize> {
+    // SAFETY: both are plain data, for which zeros are valid.
+    let (mut iovs, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
+        unsafe { (mem::zeroed(), mem::zeroed()) };
+    let used = slots.len().min(BATCH);
+    for ((slot, iov), message) in slots.iter_mut().zip(&mut iovs).zip(&mut headers) {
+        let limit = slot.buffer.limit();
+        let spare = slot.buffer.room().spare_capacity_mut();
+        iov.iov_base = spare.as_mut_ptr().cast();
+        iov.iov_len = spare.len().min(limit);
+        message.msg_hdr = header(iov, slot.control.as_mut());
+        if let Some(name) = &mut slot.name {
+            message.msg_hdr.msg_name = (&raw mut name.address).cast();
+            message.msg_hdr.msg_namelen = size::<libc::sockaddr_storage>();
+        }
+    }
+    // SAFETY: each header refers to memory of the lengths that it says, its slot's, which outlives the
+    // call.
+    let count = unsafe {
+        libc::recvmmsg(
+            socket.as_raw_fd(),
+            headers.as_mut_ptr(),
+            u32::try_from(used).unwrap_or(0),
+            RECEIVE | libc::MSG_TRUNC,
+            std::ptr::null_mut(),
+        )
+    };
+    let Ok(count) = usize::try_from(count) else {
+        return Err(io::Error::last_os_error());
+    };
+    for ((slot, iov), message) in slots.iter_mut().zip(&iovs).zip(&headers).take(count) {
+        let len = message.msg_len as usize;
+        // SAFETY: the call filled this header, and its slot's memory, and this is the only time.
+        slot.received = unsafe { take(&message.msg_hdr, len, &mut slot.fds) };
+        let filled = len.min(iov.iov_len);
+        let buffer = slot.buffer.room();
+        // SAFETY: the kernel wrote so many bytes to the spare capacity of a buffer that was empty, and
+        // to which nothing has happened since.
+        unsafe { buffer.set_len(filled) };
+        if let Some(name) = &mut slot.name {
+            name.len = message.msg_hdr.msg_namelen as usize;
+        }
+    }
+    Ok(count)
 }
 
 /// Receives bytes of a stream, and what came beside them; `EAGAIN` if there are none.
@@ -210,19 +273,19 @@ pub(crate) fn receive_stream(
 ) -> io::Result<Received> {
     // SAFETY: nothing that is initialised is overwritten with what is not.
     let room = unsafe { buffer.unfilled_mut() };
-    // SAFETY: the room is the buffer's own.
-    let received = unsafe {
-        recvmsg(
-            socket,
-            room.as_mut_ptr().cast(),
-            room.len(),
-            0,
-            control,
-            None,
-            fds,
-        )?
+    let mut iov = libc::iovec {
+        iov_base: room.as_mut_ptr().cast(),
+        iov_len: room.len(),
     };
-    filled(buffer, received.len);
+    let mut header = header(&mut iov, Some(control));
+    // SAFETY: the header refers to memory of the lengths that it says, which outlives the call.
+    let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, RECEIVE) };
+    let Ok(len) = usize::try_from(count) else {
+        return Err(io::Error::last_os_error());
+    };
+    // SAFETY: the call has just filled it.
+    let received = unsafe { take(&header, len, fds) };
+    filled(buffer, len);
     Ok(received)
 }
 
@@ -240,24 +303,6 @@ fn filled(buffer: &mut ReadBuf<'_>, len: usize) {
     // SAFETY: the kernel has just written so many bytes there.
     unsafe { buffer.assume_init(len) };
     buffer.advance(len);
-}
-
-/// Receives one datagram, of which up to `limit` bytes go to the end of `buffer`: its whole length, and
-/// where it came from.
-pub(crate) fn receive_datagram(
-    socket: BorrowedFd<'_>,
-    buffer: &mut BytesMut,
-    limit: usize,
-) -> io::Result<(usize, Option<SocketAddr>)> {
-    let spare = buffer.spare_capacity_mut();
-    let room = spare.len().min(limit);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-    let ((read, _), len, from) = rustix::net::recvfrom(socket, &mut spare[..room], flags)?;
-    let read = read.len();
-    // SAFETY: the kernel has just written so many bytes there.
-    unsafe { buffer.set_len(buffer.len() + read) };
-    let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-    Ok((len, from))
 }
 
 fn option<T>(socket: BorrowedFd<'_>, name: c_int) -> io::Result<T> {

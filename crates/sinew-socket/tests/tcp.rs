@@ -328,3 +328,24 @@ async fn a_listener_that_was_inherited() {
         .unwrap();
     assert_eq!(again.peer_addr(), server.peer_addr());
 }
+
+/// Ends that are dropped outside of any runtime, with something still to be written.
+#[test]
+fn dropped_outside_a_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let ends = runtime.block_on(async {
+        let (mut client, server) = meet(&Options::new().send_buffer(8192).recv_buffer(8192)).await;
+        while client.try_send(vec![1; 10_000]).is_ok() {}
+        let (mut left, right) = sinew_socket::unix::seqpacket::pair().unwrap();
+        while left.try_send(vec![1; 10_000]).is_ok() {}
+        left.start_send_unpin("kept".into()).unwrap();
+        let (mut one, other) = sinew_socket::unix::datagram::pair().unwrap();
+        while one.try_send(vec![1; 10_000]).is_ok() {}
+        one.start_send_unpin("kept".into()).unwrap();
+        (client, server, left, right, one, other)
+    });
+    drop(ends);
+}

@@ -19,11 +19,11 @@ mod sys;
 pub mod sysv;
 mod word;
 
-pub use driver::{Backend, Driver, DriverStats, Wait, Word};
+pub use driver::{Backend, Driver, DriverStats, Wait, Watch, Word};
 pub use futex::{blocking_wait, wake};
 pub use lock::{
     Barrier, BarrierWaitResult, Condvar, Event, Guard, LockError, LockResult, Mutex, OwnerDied,
-    ReadGuard, ReadResult, RwLock,
+    Process, ReadGuard, ReadResult, RwLock,
 };
 pub use semaphore::{
     Acquired, Permit, Semaphore, SemaphoreOptions, SemaphoreSink, SemaphoreStream,

@@ -9,9 +9,10 @@
 //!
 //! | module | feature | addresses | |
 //! |---|---|---|---|
+//! | `memory` | `memory` (default) | | POSIX and SysV shared memory, mapped files |
 //! | `mqueue` | `mqueue` (default) | `mq:/jobs`, `sysvmq:0x5e1f` | POSIX and SysV message queues |
 //! | `pipe` | `pipe` (default) | `exec:sort -u`, `fd:0`, `fifo:/tmp/f` | pipes, to programs too, and FIFOs |
-//! | `shm` | `shm` (default) | `shm:/run/app.sock`, `shm:@name` | channels through shared memory |
+//! | `shm` | `shm` (default) | `shm:/run/app.sock`, `shm:@name`, `posixshm:/ring`, `sysvshm:0x5e1f`, `mmap:/var/tmp/ring` | channels through shared memory |
 //! | `socket` | `socket` (default) | `unix:/run/x.sock`, `unix-dgram:@name`, `unix-seqpacket:/run/x.sock`, `tcp:127.0.0.1:9000`, `udp:127.0.0.1:5000` | sockets |
 //! | `sync` | `sync` (default) | `sem:/slots`, `sysvsem:0x5e1f/0`, `futex:/dev/shm/word` | semaphores, locks, futexes |
 //!
@@ -56,6 +57,9 @@ pub use sinew_core::{
     ErrorKind, FrameCodec, FrameReader, FrameWriter, Framing, Message, MessageSink, MessageStream,
     Messages, Scheme, StableFd, SysvTarget, TryRecvError, TrySendError, UnixEndpoint,
 };
+#[cfg(feature = "memory")]
+#[doc(inline)]
+pub use sinew_memory as memory;
 #[cfg(feature = "mqueue")]
 #[doc(inline)]
 pub use sinew_mqueue as mqueue;

@@ -7,16 +7,19 @@ const LANDED: &[Scheme] = &[
     Scheme::Fd,
     Scheme::Fifo,
     Scheme::Futex,
+    Scheme::Mmap,
     Scheme::Mq,
+    Scheme::PosixShm,
     Scheme::Sem,
     Scheme::Shm,
     Scheme::SysvMq,
+    Scheme::SysvSem,
+    Scheme::SysvShm,
+    Scheme::Tcp,
+    Scheme::Udp,
     Scheme::Unix,
     Scheme::UnixDgram,
     Scheme::UnixSeqpacket,
-    Scheme::Tcp,
-    Scheme::Udp,
-    Scheme::SysvSem,
 ];
 
 fn sendable<T: Send>(_: &T) {}

@@ -27,12 +27,17 @@ fn main() {
     runtime.block_on(run(&region, &arguments)).unwrap();
 }
 
+/// What is held until the process is killed.
+trait Held {}
+
+impl<T> Held for T {}
+
 async fn run(region: &Region, arguments: &[&str]) -> Result<(), Error> {
     let mutex = Mutex::<[u64; 2]>::attach(region, 0)?;
     let rwlock = RwLock::<[u64; 2]>::attach(region, 1024)?;
     match arguments {
         ["hold", _, kind] => {
-            let _held: Box<dyn std::any::Any> = match *kind {
+            let _held: Box<dyn Held + '_> = match *kind {
                 "mutex" => {
                     let mut guard = mutex.lock().await?;
                     guard[0] += 1;

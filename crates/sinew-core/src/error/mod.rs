@@ -65,6 +65,7 @@ struct Inner {
     reason: Option<Cow<'static, str>>,
     remedy: Option<Cow<'static, str>>,
     lost: Option<u64>,
+    recoverable: bool,
     source: Option<Arc<dyn error::Error + Send + Sync>>,
 }
 
@@ -83,6 +84,7 @@ impl Error {
                 reason: None,
                 remedy: None,
                 lost: None,
+                recoverable: false,
                 source: None,
             }),
         }
@@ -145,6 +147,13 @@ impl Error {
         self
     }
 
+    /// Says that the stream or sink goes on after this error: see [`is_recoverable`](Self::is_recoverable).
+    #[must_use]
+    pub fn into_recoverable(mut self) -> Self {
+        self.inner.recoverable = true;
+        self
+    }
+
     /// Sets the error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl error::Error + Send + Sync + 'static) -> Self {
@@ -194,7 +203,7 @@ impl Error {
 
     /// Whether the stream or the sink goes on after this: items were lost, and that is all.
     pub fn is_recoverable(&self) -> bool {
-        self.inner.kind == ErrorKind::Lost
+        self.inner.kind == ErrorKind::Lost || self.inner.recoverable
     }
 
     /// Whether the peer died without closing.

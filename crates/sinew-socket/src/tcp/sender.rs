@@ -224,6 +224,7 @@ impl Drop for Sender {
             return;
         }
         if !self.closed {
+            self.writer.get_mut().at_once = true;
             let _blocked = once(self.writer.flush());
             let _gone = self.writer.get_ref().link.shutdown(Shutdown::Write);
         }

@@ -1,7 +1,6 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,15 +13,18 @@ use rustix::net::sockopt;
 use sinew_core::{Error, TryRecvError};
 
 use super::Message;
-use crate::buffer::Buffer;
+use crate::batch::Batch;
 use crate::link::Link;
-use crate::sys;
+use crate::sys::{Name, Slot};
 use crate::unix::too_long;
 
 /// Waits for an error that comes without data.
 type Alarm = Pin<Box<dyn Future<Output = io::Error> + Send>>;
 
 /// The half of a [`Socket`](super::Socket) that receives: a `Stream` of [`Message`]s without an end.
+///
+/// Where several datagrams wait, up to eight are received with one system call. Those that nobody has asked
+/// for are dropped with the receiver.
 ///
 /// A payload shares the memory of the block that it was received into, with others: copy small ones that
 /// are kept for long.
@@ -31,7 +33,7 @@ type Alarm = Pin<Box<dyn Future<Output = io::Error> + Send>>;
 /// after another error it ends, and `recv` repeats the error.
 pub struct Receiver {
     link: Arc<Link>,
-    buffer: Buffer,
+    batch: Batch<Result<Message, Error>>,
     /// An ICMP answer raises an error alone, of which those that wait to read do not hear. Only connected
     /// sockets get one.
     alarm: Option<Alarm>,
@@ -72,7 +74,7 @@ impl Receiver {
     pub(super) fn new(link: Arc<Link>, max_message: usize, is_connected: bool) -> Self {
         Self {
             link,
-            buffer: Buffer::new(max_message),
+            batch: Batch::new(max_message, None, true),
             alarm: None,
             is_connected,
             failed: None,
@@ -104,11 +106,7 @@ impl Receiver {
         if let Some(error) = &self.failed {
             return Err(error.clone().into());
         }
-        let Self { link, buffer, .. } = self;
-        let limit = buffer.limit();
-        let received = link
-            .fd
-            .try_read_with(|fd| sys::receive_datagram(fd.as_fd(), buffer.room(), limit));
+        let received = self.batch.try_next(&self.link.fd, message);
         match received {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(TryRecvError::Empty),
             received => Ok(self.finish(received)?),
@@ -123,11 +121,7 @@ impl Receiver {
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));
         }
-        let Self { link, buffer, .. } = self;
-        let limit = buffer.limit();
-        let received = link.fd.poll_read_with(cx, |fd| {
-            sys::receive_datagram(fd.as_fd(), buffer.room(), limit)
-        });
+        let received = self.batch.poll(cx, &self.link.fd, message);
         if received.is_pending() && self.is_connected {
             let error = ready!(self.poll_alarm(cx));
             return Poll::Ready(self.finish(Err(error)));
@@ -152,27 +146,9 @@ impl Receiver {
         Poll::Ready(error)
     }
 
-    fn finish(
-        &mut self,
-        received: io::Result<(usize, Option<SocketAddr>)>,
-    ) -> Result<Message, Error> {
+    fn finish(&mut self, received: io::Result<Result<Message, Error>>) -> Result<Message, Error> {
         match received {
-            Ok((len, address)) => {
-                let limit = self.buffer.limit();
-                if len > limit {
-                    self.buffer.discard();
-                    return Err(self.link.named(too_long(len, limit)));
-                }
-                let payload = match len {
-                    0 => Bytes::new(),
-                    _ => self.buffer.take(),
-                };
-                let message = Message::new(payload);
-                Ok(match address {
-                    Some(address) => message.with_address(address),
-                    None => message,
-                })
-            }
+            Ok(message) => message.map_err(|error| self.link.named(error)),
             Err(error) if is_icmp(&error) => Err(refused("recv", error, &self.link)),
             Err(error) => {
                 let error = self.link.named(Error::from_io("recv", error));
@@ -181,6 +157,21 @@ impl Receiver {
             }
         }
     }
+}
+
+fn message(slot: &mut Slot) -> Result<Message, Error> {
+    let (len, limit) = (slot.received.len, slot.buffer.limit());
+    if len > limit {
+        return Err(too_long(len, limit));
+    }
+    let message = Message::new(match len {
+        0 => Bytes::new(),
+        _ => slot.buffer.take(),
+    });
+    Ok(match slot.name.as_ref().and_then(Name::inet) {
+        Some(address) => message.with_address(address),
+        None => message,
+    })
 }
 
 impl Stream for Receiver {

@@ -14,7 +14,8 @@ use super::Message;
 use super::receiver::is_icmp;
 use crate::Outgoing;
 use crate::failure;
-use crate::link::{Link, SEND, poll_once};
+use crate::link::{Link, SEND};
+use crate::outlet::{self, Outlet};
 
 /// The half of a [`Socket`](super::Socket) that sends: a `Sink` of [`Message`]s.
 ///
@@ -27,6 +28,7 @@ pub struct Sender {
     link: Arc<Link>,
     /// What the sink took, and the kernel did not yet.
     pending: Option<Message>,
+    outlet: Outlet,
     closed: bool,
 }
 
@@ -43,6 +45,7 @@ impl Sender {
         Self {
             link,
             pending: None,
+            outlet: Outlet::new(),
             closed: false,
         }
     }
@@ -81,14 +84,12 @@ impl Sender {
         if let Err(error) = self.check_open() {
             return Err(TrySendError::closed(message, error));
         }
-        if self.pending.is_some() {
-            match poll_once(|cx| self.poll_pending(cx)) {
-                None => return Err(TrySendError::Full(message)),
-                Some(Err(error)) => return Err(TrySendError::closed(message, error)),
-                Some(Ok(())) => {}
-            }
+        match self.try_pending() {
+            Ok(true) => {}
+            Ok(false) => return Err(TrySendError::Full(message)),
+            Err(error) => return Err(TrySendError::closed(message, error)),
         }
-        match self.link.fd.try_write_with(|fd| attempt(&message, fd)) {
+        match outlet::now(self.link.fd.get_ref(), |fd| attempt(&message, fd)) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(TrySendError::Full(message))
@@ -152,7 +153,10 @@ impl Sender {
         cx: &mut Context<'_>,
         message: &impl Outgoing<SocketAddr>,
     ) -> Poll<Result<(), Error>> {
-        let sent = ready!(self.link.fd.poll_write_with(cx, |fd| attempt(message, fd)));
+        let sent = ready!(
+            self.outlet
+                .poll(cx, self.link.fd.get_ref(), |fd| attempt(message, fd))
+        );
         Poll::Ready(sent.map_err(|error| self.error(error, message)))
     }
 
@@ -168,6 +172,21 @@ impl Sender {
         sent
     }
 
+    /// Sends what the sink kept, if there is room now. False if there is none.
+    fn try_pending(&mut self) -> Result<bool, Error> {
+        let Some(message) = self.pending.take() else {
+            return Ok(true);
+        };
+        match outlet::now(self.link.fd.get_ref(), |fd| attempt(&message, fd)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.pending = Some(message);
+                Ok(false)
+            }
+            Err(error) => Err(self.error(error, &message)),
+        }
+    }
+
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_pending(cx))?;
         self.closed = true;
@@ -177,7 +196,7 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        let _blocked = poll_once(|cx| self.poll_pending(cx));
+        let _blocked = self.try_pending();
     }
 }
 

@@ -14,10 +14,11 @@ use sinew_core::{Credentials, Error, ErrorKind, TrySendError, UnixEndpoint};
 use super::message::Message;
 use crate::Outgoing;
 use crate::backoff::Backoff;
-use crate::buffer::Buffer;
+use crate::batch::Batch;
 use crate::failure;
-use crate::link::{Link, MAX_FDS, poll_once, send_once};
-use crate::sys::{self, Control, Name, Received};
+use crate::link::{Link, MAX_FDS, send_once};
+use crate::outlet::{self, Outlet};
+use crate::sys::{self, Name, Slot};
 
 /// How often to look whether a full socket that this one is not connected to has room: nothing tells.
 const RETRY: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(8));
@@ -32,81 +33,65 @@ pub(crate) struct Intake {
     pub(crate) connected: bool,
 }
 
+type Item = Result<Option<Message>, Error>;
+
 /// The receiving half of a packet socket.
 pub(crate) struct Inbox {
     pub(crate) link: Arc<Link>,
-    intake: Intake,
-    store: Store,
-    /// The sender of the last datagram, as the kernel wrote it and as messages share it.
-    sender: (Vec<u8>, Option<Arc<UnixEndpoint>>),
+    batch: Batch<Item>,
+    reader: Reader,
     /// The peer closed without having read all that it was sent.
     reset: Option<Error>,
 }
 
-/// What a packet is received into.
-struct Store {
-    buffer: Buffer,
-    control: Control,
-    name: Option<Name>,
-    fds: Vec<OwnedFd>,
-}
-
-impl Store {
-    fn take(&mut self, fd: &OwnedFd) -> io::Result<Received> {
-        let limit = self.buffer.limit();
-        sys::receive_packet(
-            fd.as_fd(),
-            self.buffer.room(),
-            limit,
-            &mut self.control,
-            self.name.as_mut(),
-            &mut self.fds,
-        )
-    }
-
-    fn discard(&mut self) {
-        self.fds.clear();
-        self.buffer.discard();
-    }
+/// What makes messages of packets.
+struct Reader {
+    intake: Intake,
+    /// The sender of the last datagram, as the kernel wrote it and as messages share it.
+    sender: (Vec<u8>, Option<Arc<UnixEndpoint>>),
 }
 
 impl Inbox {
     pub(crate) fn new(link: Arc<Link>, intake: Intake) -> Self {
         Self {
             link,
-            store: Store {
-                buffer: Buffer::new(intake.max_message),
-                control: Control::new(intake.max_fds),
-                name: (!intake.connected).then(Name::new),
-                fds: Vec::new(),
+            batch: Batch::new(intake.max_message, Some(intake.max_fds), !intake.connected),
+            reader: Reader {
+                intake,
+                sender: (Vec::new(), None),
             },
-            intake,
-            sender: (Vec::new(), None),
             reset: None,
         }
     }
 
-    pub(crate) fn poll_recv(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Message>, Error>> {
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         loop {
-            let store = &mut self.store;
-            let received = ready!(self.link.fd.poll_read_with(cx, |fd| store.take(fd)));
-            if let Some(done) = self.finish(received) {
+            let Self {
+                link,
+                batch,
+                reader,
+                ..
+            } = self;
+            let item = ready!(batch.poll(cx, &link.fd, |slot| reader.message(slot)));
+            if let Some(done) = self.finish(item) {
                 return Poll::Ready(done);
             }
         }
     }
 
     /// `None` if there is nothing now.
-    pub(crate) fn try_recv(&mut self) -> Option<Result<Option<Message>, Error>> {
+    pub(crate) fn try_recv(&mut self) -> Option<Item> {
         loop {
-            let store = &mut self.store;
-            match self.link.fd.try_read_with(|fd| store.take(fd)) {
+            let Self {
+                link,
+                batch,
+                reader,
+                ..
+            } = self;
+            match batch.try_next(&link.fd, |slot| reader.message(slot)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                received => {
-                    if let Some(done) = self.finish(received) {
+                item => {
+                    if let Some(done) = self.finish(item) {
                         return Some(done);
                     }
                 }
@@ -115,12 +100,17 @@ impl Inbox {
     }
 
     /// `None` to go on.
-    fn finish(&mut self, received: io::Result<Received>) -> Option<Result<Option<Message>, Error>> {
-        match received {
-            Ok(received) => Some(self.message(&received)),
+    fn finish(&mut self, item: io::Result<Item>) -> Option<Item> {
+        match item {
+            Ok(Ok(None)) => Some(match &self.reset {
+                Some(error) => Err(error.clone()),
+                None => Ok(None),
+            }),
+            Ok(Err(error)) => Some(Err(self.link.named(error))),
+            Ok(message) => Some(message),
             Err(error) if Errno::from_io_error(&error) == Some(Errno::CONNRESET) => {
                 let error = self.link.named(failure::of_connection("recv", error));
-                if !self.intake.connected {
+                if !self.reader.intake.connected {
                     return Some(Err(error.with_lost(1)));
                 }
                 // What the peer sent us before is still to be had.
@@ -130,45 +120,39 @@ impl Inbox {
             Err(error) => Some(Err(self.link.named(failure::of_connection("recv", error)))),
         }
     }
+}
 
-    fn message(&mut self, received: &Received) -> Result<Option<Message>, Error> {
+impl Reader {
+    fn message(&mut self, slot: &mut Slot) -> Item {
+        let received = &slot.received;
         // Every packet of a socket with SO_PASSCRED has credentials beside it, and the end has not.
         if self.intake.connected && received.len == 0 && received.credentials.is_none() {
-            return match &self.reset {
-                Some(error) => Err(error.clone()),
-                None => Ok(None),
-            };
+            return Ok(None);
         }
-        if let Some(error) = loss(
-            &self.store.fds,
-            received.control_truncated,
-            self.intake.max_fds,
-        ) {
-            self.store.discard();
-            return Err(self.link.named(error));
-        }
-        let limit = self.store.buffer.limit();
-        if received.len > limit {
-            self.store.discard();
-            return Err(self.link.named(too_long(received.len, limit)));
+        let max_fds = self.intake.max_fds;
+        let lost = loss(&slot.fds, received.control_truncated, max_fds);
+        let limit = slot.buffer.limit();
+        let lost = lost.or_else(|| (received.len > limit).then(|| too_long(received.len, limit)));
+        if let Some(error) = lost {
+            slot.fds.clear();
+            return Err(error);
         }
         let payload = match received.len {
             0 => Bytes::new(),
-            _ => self.store.buffer.take(),
+            _ => slot.buffer.take(),
         };
-        let fds = match self.store.fds.is_empty() {
+        let fds = match slot.fds.is_empty() {
             true => Vec::new(),
-            false => std::mem::take(&mut self.store.fds),
+            false => std::mem::take(&mut slot.fds),
         };
         let credentials = received.credentials.filter(|_| self.intake.credentials);
-        let address = self.address();
+        let address = slot.name.as_ref().and_then(|name| self.address(name));
         Ok(Some(Message::received(payload, fds, credentials, address)))
     }
 
-    fn address(&mut self) -> Option<Arc<UnixEndpoint>> {
-        let name = self.store.name.as_ref()?;
-        if name.bytes() != self.sender.0 {
-            self.sender = (name.bytes().to_vec(), name.endpoint().map(Arc::new));
+    fn address(&mut self, name: &Name) -> Option<Arc<UnixEndpoint>> {
+        if name.unix() != self.sender.0 {
+            self.sender = (name.unix().to_vec(), name.endpoint().map(Arc::new));
         }
         self.sender.1.clone()
     }
@@ -235,6 +219,7 @@ pub(crate) struct Outbox {
     pub(crate) link: Arc<Link>,
     /// What the sink took, and the kernel did not yet.
     pending: Option<Message>,
+    outlet: Outlet,
     backoff: Backoff,
     pub(crate) closed: bool,
 }
@@ -244,6 +229,7 @@ impl Outbox {
         Self {
             link,
             pending: None,
+            outlet: Outlet::new(),
             backoff: Backoff::new(RETRY.0, RETRY.1),
             closed: false,
         }
@@ -284,13 +270,14 @@ impl Outbox {
         message: &impl Outgoing<UnixEndpoint>,
     ) -> Poll<Result<(), Error>> {
         loop {
-            let mut sent = self.link.fd.poll_write_with(cx, |fd| attempt(message, fd));
+            let socket = self.link.fd.get_ref();
+            let mut sent = self.outlet.poll(cx, socket, |fd| attempt(message, fd));
             if sent.is_pending() && message.address().is_some() {
                 // The kernel wakes those that wait for their own buffer, or for the socket that they are
                 // connected to.
                 if self.backoff.is_waiting() {
                     ready!(self.backoff.poll_over(cx));
-                    match self.link.fd.try_write_with(|fd| attempt(message, fd)) {
+                    match outlet::now(socket, |fd| attempt(message, fd)) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                             self.backoff.failed();
                             continue;
@@ -320,19 +307,28 @@ impl Outbox {
         sent
     }
 
+    /// Sends what the sink kept, if there is room now. False if there is none.
+    pub(crate) fn try_pending(&mut self) -> Result<bool, Error> {
+        let Some(message) = self.pending.take() else {
+            return Ok(true);
+        };
+        match outlet::now(self.link.fd.get_ref(), |fd| attempt(&message, fd)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.pending = Some(message);
+                Ok(false)
+            }
+            Err(error) => Err(self.error(error, &message)),
+        }
+    }
+
     pub(crate) fn try_send<M: Outgoing<UnixEndpoint>>(
         &mut self,
         message: M,
     ) -> Result<(), TrySendError<M>> {
         let before = self
             .check_open()
-            .and_then(|()| match self.pending.is_some() {
-                true => match poll_once(|cx| self.poll_pending(cx)) {
-                    None => Ok(false),
-                    Some(sent) => sent.map(|()| true),
-                },
-                false => Ok(true),
-            })
+            .and_then(|()| self.try_pending())
             .and_then(|is_free| {
                 check_fds(message.fds()).map_err(|error| self.link.named(error))?;
                 Ok(is_free)
@@ -342,7 +338,7 @@ impl Outbox {
             Ok(false) => return Err(TrySendError::Full(message)),
             Err(error) => return Err(TrySendError::closed(message, error)),
         }
-        match self.link.fd.try_write_with(|fd| attempt(&message, fd)) {
+        match outlet::now(self.link.fd.get_ref(), |fd| attempt(&message, fd)) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(TrySendError::Full(message))
@@ -394,7 +390,7 @@ impl Outbox {
     /// One try for what the sink kept, and the end of this direction: dropping cannot wait.
     pub(crate) fn drop_now(&mut self) {
         if !self.closed {
-            let _blocked = poll_once(|cx| self.poll_pending(cx));
+            let _blocked = self.try_pending();
             let _gone = self.end();
         }
     }

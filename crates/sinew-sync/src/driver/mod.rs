@@ -19,7 +19,7 @@ use sinew_memory::View;
 use self::pool::Pool;
 use self::slot::{Outcome, Slot};
 use self::uring::Uring;
-use crate::lock::Sentinel;
+use crate::lock::{Post, Sentinel};
 use crate::sys;
 
 /// A word that processes wait for and wake each other with: 32 bits in a region, aligned to four.
@@ -172,6 +172,23 @@ impl Driver {
         }
     }
 
+    /// Has `look` called every 40 ms, by one task of the runtime for all who watch, until the result is
+    /// dropped: for what nobody wakes one for, such as the [end](crate::Process::has_ended) of a process.
+    ///
+    /// `look` must not block; it wakes whom it may concern.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    pub fn watch(&self, look: impl Fn() + Send + 'static) -> Watch {
+        Watch {
+            _post: self.sentinel.post(move || {
+                look();
+                false
+            }),
+        }
+    }
+
     pub(crate) fn sentinel(&self) -> &Arc<Sentinel> {
         &self.sentinel
     }
@@ -181,6 +198,18 @@ impl Driver {
             Inner::Uring(uring) => uring.shut_down(),
             Inner::Pool(pool) => pool.shut_down(),
         }
+    }
+}
+
+/// What [`Driver::watch`] looks after, until this is dropped.
+#[must_use = "dropped, it ends"]
+pub struct Watch {
+    _post: Post,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
     }
 }
 

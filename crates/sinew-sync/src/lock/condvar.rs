@@ -93,9 +93,9 @@ impl Condvar {
     ///
     /// Cancel safe: dropped before it is ready, it does not hold the lock, and a notification of one that was
     /// meant for it goes to another waiter.
-    pub async fn wait<T: Pod>(&self, guard: Guard<T>) -> LockResult<T> {
+    pub async fn wait<'a, T: Pod>(&self, guard: Guard<'a, T>) -> LockResult<'a, T> {
         let driver = Driver::current()?;
-        let core = guard.core().clone();
+        let core = guard.core();
         let _waiter = Waiter::new(&self.waiters);
         let turn = self.turn.load(Ordering::SeqCst);
         drop(guard);
@@ -114,7 +114,11 @@ impl Condvar {
     /// # Cancel safety
     ///
     /// As for [`wait`](Self::wait).
-    pub async fn wait_timeout<T: Pod>(&self, guard: Guard<T>, timeout: Duration) -> LockResult<T> {
+    pub async fn wait_timeout<'a, T: Pod>(
+        &self,
+        guard: Guard<'a, T>,
+        timeout: Duration,
+    ) -> LockResult<'a, T> {
         match tokio::time::timeout(timeout, self.wait(guard)).await {
             Ok(done) => done,
             Err(_) => Err(LockError::Failed(self.timed_out(timeout))),
@@ -126,12 +130,12 @@ impl Condvar {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait); when the time is up it returns with the lock, as for no reason.
-    pub fn blocking_wait<T: Pod>(
+    pub fn blocking_wait<'a, T: Pod>(
         &self,
-        guard: Guard<T>,
+        guard: Guard<'a, T>,
         timeout: Option<Duration>,
-    ) -> LockResult<T> {
-        let core = guard.core().clone();
+    ) -> LockResult<'a, T> {
+        let core = guard.core();
         let waiter = Waiter::new(&self.waiters);
         let turn = self.turn.load(Ordering::SeqCst);
         drop(guard);

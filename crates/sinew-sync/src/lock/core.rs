@@ -155,12 +155,13 @@ impl Core {
         holder == 0 || owner::is_dead(holder)
     }
 
-    pub(super) fn finish<T: Pod>(&self, Taken(clean): Taken) -> LockResult<T> {
+    #[inline]
+    pub(super) fn finish<T: Pod>(&self, Taken(clean): Taken) -> LockResult<'_, T> {
         if clean == Clean::Poisoned {
             self.unlock();
             return Err(LockError::Poisoned(poisoned(self.name())));
         }
-        let guard = Guard::new(self.clone())?;
+        let guard = Guard::new(self)?;
         match clean {
             Clean::Yes => Ok(guard),
             _ => Err(LockError::OwnerDied(OwnerDied::new(guard))),

@@ -12,18 +12,18 @@ use super::guard::{Guard, OwnerDied};
 /// next who locks.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum LockError<T: Pod> {
+pub enum LockError<'a, T: Pod> {
     /// The process that held it has died: the lock is yours, the data as it left them.
-    OwnerDied(OwnerDied<T>),
+    OwnerDied(OwnerDied<'a, T>),
     /// An earlier owner has died, and somebody [gave the data up](OwnerDied::poison).
     Poisoned(Error),
     /// It cannot be waited for.
     Failed(Error),
 }
 
-impl<T: Pod> LockError<T> {
+impl<'a, T: Pod> LockError<'a, T> {
     /// The lock, if its owner has died.
-    pub fn into_owner_died(self) -> Option<OwnerDied<T>> {
+    pub fn into_owner_died(self) -> Option<OwnerDied<'a, T>> {
         match self {
             Self::OwnerDied(died) => Some(died),
             Self::Poisoned(_) | Self::Failed(_) => None,
@@ -36,14 +36,14 @@ impl<T: Pod> LockError<T> {
     }
 }
 
-impl<T: Pod> From<Error> for LockError<T> {
+impl<T: Pod> From<Error> for LockError<'_, T> {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
-impl<T: Pod> From<LockError<T>> for Error {
-    fn from(error: LockError<T>) -> Self {
+impl<T: Pod> From<LockError<'_, T>> for Error {
+    fn from(error: LockError<'_, T>) -> Self {
         match error {
             LockError::OwnerDied(died) => owner_died(died.name()),
             LockError::Poisoned(error) | LockError::Failed(error) => error,
@@ -51,7 +51,7 @@ impl<T: Pod> From<LockError<T>> for Error {
     }
 }
 
-impl<T: Pod> fmt::Display for LockError<T> {
+impl<T: Pod> fmt::Display for LockError<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OwnerDied(died) => owner_died(died.name()).fmt(f),
@@ -60,10 +60,10 @@ impl<T: Pod> fmt::Display for LockError<T> {
     }
 }
 
-impl<T: Pod + fmt::Debug> std::error::Error for LockError<T> {}
+impl<T: Pod + fmt::Debug> std::error::Error for LockError<'_, T> {}
 
 /// What locking gives.
-pub type LockResult<T> = Result<Guard<T>, LockError<T>>;
+pub type LockResult<'a, T> = Result<Guard<'a, T>, LockError<'a, T>>;
 
 fn owner_died(name: &str) -> Error {
     Error::new(ErrorKind::PeerCrashed, "lock")

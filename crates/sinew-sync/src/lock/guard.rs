@@ -13,15 +13,16 @@ use super::core::{Clean, Core};
 ///
 /// It may be sent to another task or thread, and held across `.await`.
 #[must_use = "dropped, it frees the lock at once"]
-pub struct Guard<T: Pod> {
-    core: Core,
+pub struct Guard<'a, T: Pod> {
+    core: &'a Core,
     value: T,
     is_changed: bool,
 }
 
-impl<T: Pod> Guard<T> {
+impl<'a, T: Pod> Guard<'a, T> {
     /// Of a lock that was taken.
-    pub(super) fn new(core: Core) -> Result<Self, Error> {
+    #[inline]
+    pub(super) fn new(core: &'a Core) -> Result<Self, Error> {
         let value = match core.load() {
             Ok(value) => value,
             Err(error) => {
@@ -48,12 +49,12 @@ impl<T: Pod> Guard<T> {
         Ok(())
     }
 
-    pub(super) fn core(&self) -> &Core {
-        &self.core
+    pub(super) fn core(&self) -> &'a Core {
+        self.core
     }
 }
 
-impl<T: Pod> Deref for Guard<T> {
+impl<T: Pod> Deref for Guard<'_, T> {
     type Target = T;
 
     #[inline]
@@ -62,7 +63,7 @@ impl<T: Pod> Deref for Guard<T> {
     }
 }
 
-impl<T: Pod> DerefMut for Guard<T> {
+impl<T: Pod> DerefMut for Guard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         self.is_changed = true;
@@ -70,7 +71,8 @@ impl<T: Pod> DerefMut for Guard<T> {
     }
 }
 
-impl<T: Pod> Drop for Guard<T> {
+impl<T: Pod> Drop for Guard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         // The range was checked when the lock was attached.
         let _cannot_fail = self.write_back();
@@ -78,7 +80,7 @@ impl<T: Pod> Drop for Guard<T> {
     }
 }
 
-impl<T: Pod + fmt::Debug> fmt::Debug for Guard<T> {
+impl<T: Pod + fmt::Debug> fmt::Debug for Guard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Guard").field(&self.value).finish()
     }
@@ -88,17 +90,17 @@ impl<T: Pod + fmt::Debug> fmt::Debug for Guard<T> {
 ///
 /// Dropped as it is, it frees the lock, and the next who locks is told the same.
 #[must_use = "dropped, it leaves the matter to the next who locks"]
-pub struct OwnerDied<T: Pod> {
-    guard: Guard<T>,
+pub struct OwnerDied<'a, T: Pod> {
+    guard: Guard<'a, T>,
 }
 
-impl<T: Pod> OwnerDied<T> {
-    pub(super) fn new(guard: Guard<T>) -> Self {
+impl<'a, T: Pod> OwnerDied<'a, T> {
+    pub(super) fn new(guard: Guard<'a, T>) -> Self {
         Self { guard }
     }
 
     /// The data are fine, or have been made so: the lock is an ordinary one again.
-    pub fn recover(self) -> Guard<T> {
+    pub fn recover(self) -> Guard<'a, T> {
         self.guard.core.set_clean(Clean::Yes);
         self.guard
     }
@@ -113,7 +115,7 @@ impl<T: Pod> OwnerDied<T> {
     }
 }
 
-impl<T: Pod> Deref for OwnerDied<T> {
+impl<T: Pod> Deref for OwnerDied<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -121,13 +123,13 @@ impl<T: Pod> Deref for OwnerDied<T> {
     }
 }
 
-impl<T: Pod> DerefMut for OwnerDied<T> {
+impl<T: Pod> DerefMut for OwnerDied<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.guard
     }
 }
 
-impl<T: Pod + fmt::Debug> fmt::Debug for OwnerDied<T> {
+impl<T: Pod + fmt::Debug> fmt::Debug for OwnerDied<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("OwnerDied").field(&self.guard.value).finish()
     }

@@ -19,5 +19,6 @@ pub use self::error::{LockError, LockResult};
 pub use self::event::Event;
 pub use self::guard::{Guard, OwnerDied};
 pub use self::mutex::Mutex;
+pub use self::owner::Process;
 pub use self::rwlock::{ReadGuard, ReadResult, RwLock};
-pub(crate) use self::sentinel::Sentinel;
+pub(crate) use self::sentinel::{Post, Sentinel};

@@ -103,7 +103,7 @@ impl<T: Pod> Mutex<T> {
     ///
     /// Cancel safe: dropped before it is ready, it does not hold the lock, and a wake-up that was meant for it
     /// goes to another waiter.
-    pub async fn lock(&self) -> LockResult<T> {
+    pub async fn lock(&self) -> LockResult<'_, T> {
         let taken = self.core.take().await?;
         self.core.finish(taken)
     }
@@ -118,7 +118,7 @@ impl<T: Pod> Mutex<T> {
     /// # Cancel safety
     ///
     /// As for [`lock`](Self::lock).
-    pub async fn lock_timeout(&self, timeout: Duration) -> LockResult<T> {
+    pub async fn lock_timeout(&self, timeout: Duration) -> LockResult<'_, T> {
         self.core.within(timeout, self.lock()).await?
     }
 
@@ -127,7 +127,7 @@ impl<T: Pod> Mutex<T> {
     /// # Errors
     ///
     /// As for [`lock`](Self::lock); `Ok(None)` if somebody holds it.
-    pub fn try_lock(&self) -> Result<Option<super::Guard<T>>, LockError<T>> {
+    pub fn try_lock(&self) -> Result<Option<super::Guard<'_, T>>, LockError<'_, T>> {
         match self.core.try_take_now()? {
             Some(taken) => self.core.finish(taken).map(Some),
             None => Ok(None),
@@ -142,7 +142,7 @@ impl<T: Pod> Mutex<T> {
     ///
     /// As for [`lock`](Self::lock), and of kind [`TimedOut`](sinew_core::ErrorKind::TimedOut) when the time
     /// is up, if there is a `timeout`.
-    pub fn blocking_lock(&self, timeout: Option<Duration>) -> LockResult<T> {
+    pub fn blocking_lock(&self, timeout: Option<Duration>) -> LockResult<'_, T> {
         let taken = self.core.blocking_take(timeout)?;
         self.core.finish(taken)
     }

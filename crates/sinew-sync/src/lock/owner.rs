@@ -49,6 +49,45 @@ fn find_me() -> Result<u64, Error> {
     Ok(me)
 }
 
+/// A process, told apart from a later one of the same number: by its number, and the time at which it began.
+///
+/// It fits into a word, to be kept in shared memory. Numbers are those of one pid namespace: processes that share
+/// memory across such namespaces take each other for dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Process(u64);
+
+impl Process {
+    /// This process.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`Unsupported`](ErrorKind::Unsupported) without /proc.
+    #[inline]
+    pub fn current() -> Result<Self, Error> {
+        me().map(Self)
+    }
+
+    /// The process of which this is the word.
+    pub const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    /// As a word: never zero.
+    pub const fn to_word(self) -> u64 {
+        self.0
+    }
+
+    /// Its number.
+    pub fn pid(self) -> u32 {
+        u32::try_from(self.0 >> START_BITS).unwrap_or_default()
+    }
+
+    /// Whether it has ended, as far as can be found out. A word that is none of a process counts as that of one that has.
+    pub fn has_ended(self) -> bool {
+        is_dead(self.0)
+    }
+}
+
 fn name(pid: Pid, start: u64) -> u64 {
     let pid = u64::from(pid.as_raw_nonzero().get().unsigned_abs());
     pid << START_BITS | start & ((1 << START_BITS) - 1)

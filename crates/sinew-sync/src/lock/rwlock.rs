@@ -101,7 +101,7 @@ impl<T: Pod> RwLock<T> {
     /// # Cancel safety
     ///
     /// As for [`Mutex::lock`](crate::Mutex::lock).
-    pub async fn write(&self) -> LockResult<T> {
+    pub async fn write(&self) -> LockResult<'_, T> {
         let taken = self.core.take().await?;
         self.core.finish(taken)
     }
@@ -115,7 +115,7 @@ impl<T: Pod> RwLock<T> {
     /// # Cancel safety
     ///
     /// As for [`write`](Self::write).
-    pub async fn write_timeout(&self, timeout: Duration) -> LockResult<T> {
+    pub async fn write_timeout(&self, timeout: Duration) -> LockResult<'_, T> {
         self.core.within(timeout, self.write()).await?
     }
 
@@ -124,7 +124,7 @@ impl<T: Pod> RwLock<T> {
     /// # Errors
     ///
     /// As for [`Mutex::try_lock`](crate::Mutex::try_lock).
-    pub fn try_write(&self) -> Result<Option<super::Guard<T>>, LockError<T>> {
+    pub fn try_write(&self) -> Result<Option<super::Guard<'_, T>>, LockError<'_, T>> {
         match self.core.try_take_now()? {
             Some(taken) => self.core.finish(taken).map(Some),
             None => Ok(None),
@@ -136,7 +136,7 @@ impl<T: Pod> RwLock<T> {
     /// # Errors
     ///
     /// As for [`Mutex::blocking_lock`](crate::Mutex::blocking_lock).
-    pub fn blocking_write(&self, timeout: Option<Duration>) -> LockResult<T> {
+    pub fn blocking_write(&self, timeout: Option<Duration>) -> LockResult<'_, T> {
         let taken = self.core.blocking_take(timeout)?;
         self.core.finish(taken)
     }
@@ -150,7 +150,7 @@ impl<T: Pod> RwLock<T> {
     /// # Cancel safety
     ///
     /// As for [`Mutex::lock`](crate::Mutex::lock).
-    pub async fn read(&self) -> ReadResult<T> {
+    pub async fn read(&self) -> ReadResult<'_, T> {
         let me = owner::me()?;
         tokio::task::coop::consume_budget().await;
         if let Some(guard) = self.try_enter(me)? {
@@ -189,7 +189,7 @@ impl<T: Pod> RwLock<T> {
     /// # Cancel safety
     ///
     /// As for [`read`](Self::read).
-    pub async fn read_timeout(&self, timeout: Duration) -> ReadResult<T> {
+    pub async fn read_timeout(&self, timeout: Duration) -> ReadResult<'_, T> {
         self.core.within(timeout, self.read()).await?
     }
 
@@ -198,7 +198,7 @@ impl<T: Pod> RwLock<T> {
     /// # Errors
     ///
     /// As for [`Mutex::try_lock`](crate::Mutex::try_lock).
-    pub fn try_read(&self) -> Result<Option<ReadGuard<T>>, LockError<T>> {
+    pub fn try_read(&self) -> Result<Option<ReadGuard<'_, T>>, LockError<'_, T>> {
         self.try_read_once(owner::me()?, true)
     }
 
@@ -207,7 +207,7 @@ impl<T: Pod> RwLock<T> {
     /// # Errors
     ///
     /// As for [`Mutex::blocking_lock`](crate::Mutex::blocking_lock).
-    pub fn blocking_read(&self, timeout: Option<Duration>) -> ReadResult<T> {
+    pub fn blocking_read(&self, timeout: Option<Duration>) -> ReadResult<'_, T> {
         let me = owner::me()?;
         if let Some(guard) = self.try_enter(me)? {
             return Ok(guard);
@@ -232,7 +232,11 @@ impl<T: Pod> RwLock<T> {
         self.core.reset(&value).await
     }
 
-    fn try_read_once(&self, me: u64, look: bool) -> Result<Option<ReadGuard<T>>, LockError<T>> {
+    fn try_read_once(
+        &self,
+        me: u64,
+        look: bool,
+    ) -> Result<Option<ReadGuard<'_, T>>, LockError<'_, T>> {
         if let Some(guard) = self.try_enter(me)? {
             return Ok(Some(guard));
         }
@@ -253,7 +257,7 @@ impl<T: Pod> RwLock<T> {
     }
 
     /// Comes in if nobody writes: declares itself, then looks, as a writer does in the other order.
-    fn try_enter(&self, me: u64) -> Result<Option<ReadGuard<T>>, LockError<T>> {
+    fn try_enter(&self, me: u64) -> Result<Option<ReadGuard<'_, T>>, LockError<'_, T>> {
         if self.core.state().owner() != 0 {
             return Ok(None);
         }
@@ -261,8 +265,8 @@ impl<T: Pod> RwLock<T> {
             return Ok(None);
         };
         let place = Place {
-            core: self.core.clone(),
-            readers: self.readers.clone(),
+            core: &self.core,
+            readers: &self.readers,
             index,
         };
         if self.core.state().owner() != 0 {
@@ -308,16 +312,16 @@ impl<T> fmt::Debug for RwLock<T> {
 }
 
 /// What locking for reading gives.
-pub type ReadResult<T> = Result<ReadGuard<T>, LockError<T>>;
+pub type ReadResult<'a, T> = Result<ReadGuard<'a, T>, LockError<'a, T>>;
 
 /// A reader's place, given back on drop.
-struct Place {
-    core: Core,
-    readers: Readers,
+struct Place<'a> {
+    core: &'a Core,
+    readers: &'a Readers,
     index: usize,
 }
 
-impl Drop for Place {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.readers.leave(self.index);
         self.core.wake_if_waiting();
@@ -326,12 +330,12 @@ impl Drop for Place {
 
 /// A lock that is held for reading, with a copy of the data; freed on drop.
 #[must_use = "dropped, it frees the lock at once"]
-pub struct ReadGuard<T: Pod> {
+pub struct ReadGuard<'a, T: Pod> {
     value: T,
-    _place: Place,
+    _place: Place<'a>,
 }
 
-impl<T: Pod> Deref for ReadGuard<T> {
+impl<T: Pod> Deref for ReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -339,7 +343,7 @@ impl<T: Pod> Deref for ReadGuard<T> {
     }
 }
 
-impl<T: Pod + fmt::Debug> fmt::Debug for ReadGuard<T> {
+impl<T: Pod + fmt::Debug> fmt::Debug for ReadGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ReadGuard").field(&self.value).finish()
     }

@@ -5,7 +5,6 @@ mod permit;
 mod units;
 
 use std::fmt;
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use sinew_core::{Error, ErrorKind};
@@ -116,9 +115,9 @@ impl Semaphore {
     /// Cancel safe: dropped before it is ready, it has taken nothing, and a wake-up that was meant for it goes
     /// to another waiter.
     #[doc(alias = "sem_wait")]
-    pub async fn acquire(&self) -> Result<Permit, Error> {
+    pub async fn acquire(&self) -> Result<Permit<'_>, Error> {
         self.take().await?;
-        Ok(Permit::new(self.clone()))
+        Ok(Permit::new(self))
     }
 
     /// As [`acquire`](Self::acquire), for `timeout` at most.
@@ -132,7 +131,7 @@ impl Semaphore {
     ///
     /// As for [`acquire`](Self::acquire).
     #[doc(alias = "sem_timedwait")]
-    pub async fn acquire_timeout(&self, timeout: Duration) -> Result<Permit, Error> {
+    pub async fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, Error> {
         match tokio::time::timeout(timeout, self.acquire()).await {
             Ok(acquired) => acquired,
             Err(_) => Err(self.timed_out(timeout)),
@@ -141,8 +140,8 @@ impl Semaphore {
 
     /// Takes a unit if there is one.
     #[doc(alias = "sem_trywait")]
-    pub fn try_acquire(&self) -> Option<Permit> {
-        self.state.try_acquire().then(|| Permit::new(self.clone()))
+    pub fn try_acquire(&self) -> Option<Permit<'_>> {
+        self.state.try_acquire().then(|| Permit::new(self))
     }
 
     /// As [`acquire`](Self::acquire), for a thread that is not part of a runtime.
@@ -152,9 +151,9 @@ impl Semaphore {
     /// # Errors
     ///
     /// Of kind [`TimedOut`](ErrorKind::TimedOut) when the time is up, if there is a `timeout`.
-    pub fn blocking_acquire(&self, timeout: Option<Duration>) -> Result<Permit, Error> {
+    pub fn blocking_acquire(&self, timeout: Option<Duration>) -> Result<Permit<'_>, Error> {
         if self.state.try_acquire() {
-            return Ok(Permit::new(self.clone()));
+            return Ok(Permit::new(self));
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let waiter = Waiter::new(&self.state);
@@ -167,7 +166,7 @@ impl Semaphore {
             let _any = sys::wait(&self.word, 0, left);
         }
         waiter.done();
-        Ok(Permit::new(self.clone()))
+        Ok(Permit::new(self))
     }
 
     /// Gives a unit, and wakes a waiter.
@@ -215,23 +214,20 @@ impl Semaphore {
     }
 
     /// Takes a unit for good.
-    pub(crate) fn take(&self) -> impl Future<Output = Result<(), Error>> + Send + Sync + use<> {
-        let (state, word) = (self.state.clone(), self.word.clone());
-        async move {
-            // A loop that always finds a unit must give others their turn, too. Before it is taken: a future
-            // that is dropped here has nothing.
-            tokio::task::coop::consume_budget().await;
-            if state.try_acquire() {
-                return Ok(());
-            }
-            let driver = Driver::current()?;
-            let waiter = Waiter::new(&state);
-            while !waiter.try_acquire() {
-                driver.wait(&word, 0).await?;
-            }
-            waiter.done();
-            Ok(())
+    pub(crate) async fn take(&self) -> Result<(), Error> {
+        // A loop that always finds a unit must give others their turn, too. Before it is taken: a future
+        // that is dropped here has nothing.
+        tokio::task::coop::consume_budget().await;
+        if self.state.try_acquire() {
+            return Ok(());
         }
+        let driver = Driver::current()?;
+        let waiter = Waiter::new(&self.state);
+        while !waiter.try_acquire() {
+            driver.wait(&self.word, 0).await?;
+        }
+        waiter.done();
+        Ok(())
     }
 
     fn timed_out(&self, timeout: Duration) -> Error {

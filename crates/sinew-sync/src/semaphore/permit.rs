@@ -3,12 +3,13 @@ use super::Semaphore;
 /// A unit of a [`Semaphore`], given back on drop.
 #[derive(Debug)]
 #[must_use = "dropped, it gives the unit back at once"]
-pub struct Permit {
-    semaphore: Option<Semaphore>,
+pub struct Permit<'a> {
+    semaphore: Option<&'a Semaphore>,
 }
 
-impl Permit {
-    pub(super) fn new(semaphore: Semaphore) -> Self {
+impl<'a> Permit<'a> {
+    #[inline]
+    pub(super) fn new(semaphore: &'a Semaphore) -> Self {
         Self {
             semaphore: Some(semaphore),
         }
@@ -20,9 +21,10 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl Drop for Permit<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(semaphore) = &self.semaphore {
+        if let Some(semaphore) = self.semaphore {
             // At the largest value there is no room for it, and nobody waits.
             let _overflow = semaphore.post();
         }

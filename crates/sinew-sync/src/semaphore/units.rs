@@ -101,9 +101,10 @@ impl Stream for SemaphoreStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let taking = this
-            .taking
-            .get_or_insert_with(|| Box::pin(this.semaphore.take()));
+        let taking = this.taking.get_or_insert_with(|| {
+            let semaphore = this.semaphore.clone();
+            Box::pin(async move { semaphore.take().await })
+        });
         let taken = ready!(taking.as_mut().poll(cx));
         this.taking = None;
         Poll::Ready(Some(taken.map(|()| Acquired)))

@@ -5,6 +5,8 @@ mod mqueue;
 #[cfg(feature = "pipe")]
 mod pipe;
 #[cfg(feature = "shm")]
+mod region;
+#[cfg(feature = "shm")]
 mod shm;
 #[cfg(feature = "socket")]
 mod socket;
@@ -26,6 +28,9 @@ const OPENABLE: &[(Scheme, &str, bool)] = &[
     (Scheme::UnixSeqpacket, "socket", cfg!(feature = "socket")),
     (Scheme::Tcp, "socket", cfg!(feature = "socket")),
     (Scheme::Udp, "socket", cfg!(feature = "socket")),
+    (Scheme::PosixShm, "shm", cfg!(feature = "shm")),
+    (Scheme::SysvShm, "shm", cfg!(feature = "shm")),
+    (Scheme::Mmap, "shm", cfg!(feature = "shm")),
     (Scheme::Sem, "sync", cfg!(feature = "sync")),
     (Scheme::SysvSem, "sync", cfg!(feature = "sync")),
     (Scheme::Futex, "sync", cfg!(feature = "sync")),
@@ -46,6 +51,8 @@ macro_rules! dispatch {
             | Scheme::UnixSeqpacket
             | Scheme::Tcp
             | Scheme::Udp => socket::$open($address).await,
+            #[cfg(feature = "shm")]
+            Scheme::PosixShm | Scheme::SysvShm | Scheme::Mmap => region::$open($address).await,
             #[cfg(feature = "sync")]
             Scheme::Sem | Scheme::SysvSem | Scheme::Futex => sync::$open($address).await,
             _ => Err(unsupported(stringify!($open), $address)),
@@ -141,6 +148,7 @@ macro_rules! dispatch {
 /// | `eof` | `end` | to receive, when the last writer leaves: `end`, `reopen` (wait for the next), `hold` (never notice, and do not wait for the first) |
 /// | `timeout` | for ever | how long to wait for the other end |
 /// | `unlink` | no | remove it when this end is dropped |
+///
 /// # `unix:`, `unix-seqpacket:`, `tcp:`
 ///
 /// A connection between two processes. One listens, until one peer has connected, and gives the address
@@ -183,6 +191,25 @@ macro_rules! dispatch {
 /// | `broadcast` | no | `udp:`; allow broadcast addresses |
 /// | `reuse-port` | no | `udp:`; share the port with others that say so too |
 ///
+/// # `posixshm:`, `sysvshm:`, `mmap:`
+///
+/// A channel laid in POSIX shared memory (`posixshm:/name`), a SysV segment (by its key, `id=` and its id, or a
+/// file for ftok(3), as for `sysvmq:`) or a mapped file (`mmap:/path`). Its two ends meet by the name, in either order, and each may
+/// go and come back: what was sent stays until it is received, also when both are gone. [`open_sender`] and [`open_receiver`]
+/// are the ends of one direction; [`open`] opens a channel with two, at both ends. Everybody who may write to the
+/// memory has to be trusted.
+///
+/// | parameter | default | |
+/// |---|---|---|
+/// | `create` | | make the memory, and lay the channel, where there is none |
+/// | `exclusive` | | with `create`: fail where there is memory of that name |
+/// | `max-message` | what fits into the ring | the longest message; a channel that is there must take as long ones |
+/// | `mode` | 600 | permissions of memory that is made, exactly |
+/// | `project` | 1 | of `sysvshm:`, the number that ftok(3) takes besides a path |
+/// | `remove`, `unlink` | | of `sysvshm:`, of the others: remove the memory when the halves are dropped |
+/// | `size` | `256K`, or what fits into memory that is there | bytes of the ring, rounded up to a power of two; the memory has 4096 more |
+/// | `timeout` | 0 without `create`, 5 s with it | how long to wait for the channel to be there |
+/// | `wait` | `adaptive` | `adaptive`, `park` or `spin`, as `shm::Wait` |
 /// # `sem:`
 ///
 /// A POSIX semaphore, by its name, which begins with a slash. The stream acquires a unit for each item, the

@@ -13,6 +13,9 @@ use crate::unix::packet::Inbox;
 
 /// The half of a [`Socket`](super::Socket) that receives: a `Stream` of [`Message`]s without an end.
 ///
+/// Where several datagrams wait, up to eight are received with one system call. Those that nobody has asked
+/// for are dropped with the receiver.
+///
 /// A payload shares the memory of the block that it was received into, with others: copy small ones that
 /// are kept for long.
 ///

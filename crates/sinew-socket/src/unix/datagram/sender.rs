@@ -9,7 +9,6 @@ use futures_sink::Sink;
 use sinew_core::{BoundPath, Error, MessageSink, TrySendError, UnixEndpoint};
 
 use crate::Outgoing;
-use crate::link::poll_once;
 use crate::unix::Message;
 use crate::unix::packet::Outbox;
 
@@ -99,7 +98,7 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        let _blocked = poll_once(|cx| self.outbox.poll_pending(cx));
+        let _blocked = self.outbox.try_pending();
     }
 }
 

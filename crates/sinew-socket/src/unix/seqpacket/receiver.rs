@@ -16,6 +16,9 @@ const DISCARD: usize = 64;
 
 /// The half of a [`Connection`](super::Connection) that receives: a `Stream` of [`Message`]s.
 ///
+/// Where several packets wait, up to eight are received with one system call. Those that nobody has asked
+/// for are dropped with the receiver.
+///
 /// A payload shares the memory of the block that it was received into, with others: copy small ones that
 /// are kept for long.
 ///

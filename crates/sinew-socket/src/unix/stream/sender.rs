@@ -280,6 +280,7 @@ impl Drop for Sender {
             return;
         }
         if !self.closed {
+            self.writer.get_mut().at_once = true;
             let _blocked = once(self.flush());
             let _gone = self.writer.get_ref().link.shutdown(Shutdown::Write);
         }

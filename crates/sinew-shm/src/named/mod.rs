@@ -1,0 +1,86 @@
+//! A channel in memory with a name: POSIX or SysV shared memory, or a mapped file.
+//!
+//! Two processes meet by the name, in either order, and each may go, or die, and come back: what was sent stays
+//! in the memory until it is received. One direction has one sender and one receiver at a time. Neither needs the other to be there:
+//! a sender goes on until the ring is full.
+//!
+//! ```
+//! use sinew_memory::PosixShm;
+//! use sinew_shm::named::Options;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), sinew_core::Error> {
+//! let name = format!("/sinew-doc-{}", std::process::id());
+//! let jobs = PosixShm::new(&name).create(true);
+//! # let keep = jobs.clone().default_size(1 << 16).unlink_on_drop(true).open()?;
+//!
+//! let mut sender = Options::new().open_sender(jobs.clone()).await?;
+//! sender.send("sweep").await?;
+//! sender.close().await?;
+//!
+//! // Later, in another process:
+//! let mut receiver = Options::new().open_receiver(jobs).await?;
+//! assert_eq!(receiver.recv().await?.as_deref(), Some(&b"sweep"[..]));
+//! assert_eq!(receiver.recv().await?, None); // Closed.
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is published, what is consumed
+//!
+//! - A message is *published* once the sender's cursor has moved past it, which happens inside of `send` (or
+//!   `flush`, `try_send`). From then on it is received, whatever becomes of the sender's process. One that was being sent when that died
+//!   is published as a whole, or not at all; [`Sender::published`] of the successor says which.
+//! - A message is *consumed* once the receiver's cursor has moved past it. [`Receiver::recv`] consumes in the
+//!   poll that returns the message: if the process dies between that and the use of it, that one message is gone with it.
+//!   [`Receiver::peek`] returns it without, and [`Receiver::commit`] consumes it: if the process dies between the
+//!   two, the successor gets that one message again. [`Receiver::consumed`] numbers the messages, so that a
+//!   successor that keeps its own account knows which case it is.
+//!
+//! # Ends
+//!
+//! - A sender that was closed or dropped: `None`, after everything that it had published, also for a receiver that
+//!   comes later. `recv` may be called again, and waits for the next sender.
+//! - A sender whose process died: everything that it had published, then an error with
+//!   [`is_peer_crashed`](sinew_core::Error::is_peer_crashed), also if its successor is there already. Found out
+//!   within 100 ms.
+//! - A receiver that was closed, or died: nothing changes for the sender until the ring is full. Then `send` fails.
+//! - With [`Options::await_successor`] these are no ends: a receiver passes over a close, takes a crash for a
+//!   [recoverable](sinew_core::Error::is_recoverable) error, and goes on with the next sender; a full
+//!   sender waits for the next receiver.
+//!
+//! # Trust
+//!
+//! Both processes write to the same memory: a malicious one can change what the other sends and receives, and make it wait. It cannot make it read or write
+//! out of bounds, or fault: cursors and lengths are checked, and a region that is truncated becomes an error.
+//! Between peers that do not trust each other use a [`Channel`](crate::Channel). Processes in different pid
+//! namespaces take each other for dead, and cannot share such a channel.
+//!
+//! The layout is described in `docs/protocol/region.md`.
+
+mod block;
+mod claim;
+mod duplex;
+mod options;
+mod place;
+mod receiver;
+mod rest;
+mod sender;
+mod sink;
+mod tally;
+
+pub(crate) use block::Block;
+pub use options::Options;
+pub use place::Place;
+pub use receiver::Receiver;
+pub use sender::Sender;
+
+/// A frame that holds a message.
+const FRAME_DATA: u32 = 1;
+/// A frame that says that the sender was closed.
+const FRAME_END: u32 = 3;
+/// A frame that says that an earlier sender died without having been closed.
+const FRAME_CRASH: u32 = 4;
+
+/// Bytes of the ring that no message takes: for a crash and an end.
+const SPARE: usize = 16;

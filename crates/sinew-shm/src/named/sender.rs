@@ -1,0 +1,622 @@
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sinew_core::{Error, ErrorKind, TrySendError};
+use sinew_ring::{ControlBlock, Corruption, Producer, PushError, frame_size};
+use sinew_sync::Process;
+
+use super::block::{Block, Role, SLOT_ENDED, SLOT_HOLDER};
+use super::claim::Claim;
+use super::options::Options;
+use super::rest::{INTERVAL, Rest};
+use super::tally::Tally;
+use super::{FRAME_CRASH, FRAME_DATA, FRAME_END, SPARE};
+use crate::stats::SenderStats;
+use crate::sys::{RegionMemory, resume_producer};
+use crate::turn::Turn;
+use crate::wait::{Step, Wait, Waiter};
+
+/// How often an end that never parks looks whether the other is still there.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The end of a channel in named memory that sends: a `Sink` of [`Bytes`].
+///
+/// See [the module](super) for what is published, and how it ends.
+pub struct Sender {
+    producer: Producer<RegionMemory>,
+    tally: Tally,
+    waiter: Waiter,
+    rest: Rest,
+    turn: Turn,
+    await_successor: bool,
+    /// What the sink took and could not stage yet.
+    pub(super) pending: Option<Bytes>,
+    /// Messages staged and not yet published.
+    staged: u64,
+    /// A predecessor whose death is to be told before anything else.
+    dead: Option<Process>,
+    /// The receiver that was dead when this was opened, or was found out to be.
+    gone: u64,
+    /// How often the receiver had been taken when this was opened, or one more if there was one.
+    epoch: u64,
+    failed: Option<Error>,
+    closed: bool,
+    armed: bool,
+    looked: Instant,
+    stats: SenderStats,
+    /// Last, for the end that this gives back.
+    claim: Claim,
+}
+
+impl Sender {
+    pub(super) fn open(block: Block, options: &Options) -> Result<Self, Error> {
+        let (mut claim, predecessor) = Claim::new(block, Role::Sender)?;
+        let resumed = resume_producer(claim.block(), claim.generation()).and_then(|producer| {
+            let tally = Tally::resume(claim.slot().clone(), producer.position());
+            Ok((producer, tally.ok_or(Corruption::State)?))
+        });
+        let (producer, tally) = match resumed {
+            Ok(resumed) => resumed,
+            Err(corruption) => {
+                if let Some(dead) = predecessor {
+                    claim.leave_to_tell(dead);
+                }
+                return Err(corrupted(claim.block(), "open", corruption));
+            }
+        };
+        claim.block().region().check_intact()?;
+        // One that had come to its end before it died owes nothing.
+        let ended = claim.slot()[SLOT_ENDED].load(Ordering::Acquire);
+        let dead = predecessor.filter(|_| ended != producer.position() || ended == 0);
+        let receiver = claim.peer();
+        let gone = receiver.filter(|process| process.has_ended());
+        let present = u64::from(receiver.is_some() && gone.is_none());
+        Ok(Self {
+            tally,
+            waiter: Waiter::new(options.wait, options.spin_limit),
+            rest: Rest::default(),
+            turn: Turn::default(),
+            await_successor: options.await_successor,
+            pending: None,
+            staged: 0,
+            dead,
+            gone: gone.map_or(0, Process::to_word),
+            epoch: claim.peer_epoch().wrapping_sub(present),
+            failed: None,
+            closed: false,
+            armed: false,
+            looked: Instant::now(),
+            stats: SenderStats::default(),
+            producer,
+            claim,
+        })
+    }
+
+    /// Sends a message, waiting for room where there is none.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room: of kind [`Closed`](ErrorKind::Closed) if the receiver has left,
+    /// [`PeerCrashed`](ErrorKind::PeerCrashed) if its process died. Both may be tried again when there is another, and do not occur
+    /// with [`await_successor`](Options::await_successor). [`LimitExceeded`](ErrorKind::LimitExceeded) for a message
+    /// that is longer than the channel's, and [`Corrupted`](ErrorKind::Corrupted) if the memory was truncated or
+    /// overwritten.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropped before it is ready, it has sent nothing of the message.
+    pub async fn send(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        let payload = payload.as_ref();
+        poll_fn(|cx| self.poll_send(cx, payload)).await
+    }
+
+    /// Sends a message if there is room now.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`](TrySendError::Full) if there is none; otherwise as for [`send`](Self::send). The message is handed
+    /// back.
+    pub fn try_send<T: AsRef<[u8]>>(&mut self, payload: T) -> Result<(), TrySendError<T>> {
+        match self.push(payload.as_ref()) {
+            Ok(true) => Ok(()),
+            Ok(false) => match self.fate() {
+                Some(error) => Err(TrySendError::closed(payload, error)),
+                None => Err(TrySendError::Full(payload)),
+            },
+            Err(error) => Err(TrySendError::closed(payload, error)),
+        }
+    }
+
+    /// As [`send`](Self::send), for a thread that is not part of a runtime.
+    ///
+    /// It blocks the thread: do not call it in a task.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    pub fn blocking_send(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        let payload = payload.as_ref();
+        loop {
+            if self.push(payload)? {
+                return Ok(());
+            }
+            if let Some(error) = self.fate() {
+                return Err(error);
+            }
+            match self.look(self.need(payload.len())) {
+                Step::Ready => continue,
+                Step::Yield => {
+                    std::thread::yield_now();
+                    continue;
+                }
+                Step::Park => {}
+            }
+            let bell = self.claim.bell().load(Ordering::SeqCst);
+            self.arm();
+            if !self.has_room(self.need(payload.len()))? {
+                self.stats.parks += 1;
+                block(self.claim.bell(), bell)?;
+            }
+            self.disarm();
+        }
+    }
+
+    /// Publishes what was staged through the sink. It does not wait until that was received.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), if the sink had taken a message for which there was no room.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it may be called again.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_pending(cx)).await
+    }
+
+    /// Publishes what was staged through the sink, and closes this end. The receiver gets everything, then `None`.
+    ///
+    /// Another sender may be opened after that.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), if something was still staged.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it may be called again.
+    pub async fn close(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_finish(cx)).await
+    }
+
+    /// How many messages were published since the channel was laid, by this process and its predecessors.
+    ///
+    /// It is exact, wherever a predecessor was killed: a sender that numbers its messages by this count knows
+    /// which of them are published.
+    pub fn published(&self) -> u64 {
+        self.tally.count()
+    }
+
+    /// Bytes of the longest message.
+    pub fn max_message(&self) -> u64 {
+        self.claim.block().max_message()
+    }
+
+    /// Bytes of the ring.
+    pub fn capacity(&self) -> u64 {
+        self.claim.block().capacity()
+    }
+
+    /// The receiver's process, if there is one now.
+    pub fn peer(&self) -> Option<Process> {
+        self.claim.peer().filter(|process| !process.has_ended())
+    }
+
+    /// Changes how this end waits from now on.
+    pub fn set_wait(&mut self, wait: Wait) {
+        self.waiter.set_mode(wait);
+    }
+
+    /// What this end has done so far.
+    pub fn stats(&self) -> SenderStats {
+        SenderStats {
+            spins: self.waiter.hits,
+            spin_misses: self.waiter.misses,
+            ..self.stats
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Poll<Result<(), Error>> {
+        ready!(self.turn.poll_proceed(cx));
+        loop {
+            if self.push(payload)? {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_blocked(cx, self.need(payload.len())))?;
+        }
+    }
+
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.turn.poll_proceed(cx)
+    }
+
+    pub(super) fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while !self.stage_pending()? {
+            let len = self.pending.as_ref().map_or(0, Bytes::len);
+            ready!(self.poll_blocked(cx, self.need(len)))?;
+        }
+        Poll::Ready(self.publish())
+    }
+
+    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.closed {
+            let sent = ready!(self.poll_pending(cx));
+            if sent.is_err() && self.failed.is_none() {
+                return Poll::Ready(sent);
+            }
+            self.close_now();
+            return Poll::Ready(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Publishes a message, if there is room for it and all that comes before it.
+    fn push(&mut self, payload: &[u8]) -> Result<bool, Error> {
+        if self.dead.is_some() || self.pending.is_some() || self.staged > 0 || self.closed {
+            if !self.stage(payload)? {
+                return Ok(false);
+            }
+            self.publish()?;
+            return Ok(true);
+        }
+        self.check_open()?;
+        self.check_len(payload.len())?;
+        if !self.has_room(payload.len() + SPARE)? {
+            self.check_intact()?;
+            return Ok(false);
+        }
+        self.rested();
+        let end = self.producer.position() + frame_size(payload.len() as u64);
+        self.tally.prepare(end, 1);
+        match self.producer.send(FRAME_DATA, payload) {
+            Ok(ring) => {
+                self.tally.settle(1);
+                if ring {
+                    self.ring();
+                }
+                self.count(payload.len());
+                self.check_intact()?;
+                Ok(true)
+            }
+            Err(error) => self.refused(error),
+        }
+    }
+
+    /// Stages a message, if there is room for it and all that comes before it.
+    pub(super) fn stage(&mut self, payload: &[u8]) -> Result<bool, Error> {
+        self.check_open()?;
+        self.check_len(payload.len())?;
+        if !self.stage_pending()? || !self.stage_data(payload)? {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// False if something is in the way of a message.
+    fn stage_pending(&mut self) -> Result<bool, Error> {
+        if let Some(payload) = self.pending.take() {
+            match self.stage_data(&payload) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.pending = Some(payload);
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn stage_data(&mut self, payload: &[u8]) -> Result<bool, Error> {
+        self.check_open()?;
+        if self.dead.is_some() {
+            // It takes of the spare, of which it leaves enough for an end.
+            if !self.has_room(8)? {
+                return Ok(false);
+            }
+            if let Err(error) = self.producer.stage(FRAME_CRASH, &[]) {
+                return self.refused(error);
+            }
+            self.dead = None;
+        }
+        if !self.has_room(payload.len() + SPARE)? {
+            return Ok(false);
+        }
+        self.rested();
+        if let Err(error) = self.producer.stage(FRAME_DATA, payload) {
+            return self.refused(error);
+        }
+        self.staged += 1;
+        self.count(payload.len());
+        Ok(true)
+    }
+
+    fn refused(&mut self, error: PushError) -> Result<bool, Error> {
+        match error {
+            PushError::Corrupted(corruption) => Err(self.corrupted(corruption)),
+            _ => Ok(false),
+        }
+    }
+
+    fn publish(&mut self) -> Result<(), Error> {
+        if self.producer.has_staged() {
+            self.tally.prepare(self.producer.position(), self.staged);
+            let ring = self.producer.publish();
+            self.tally.settle(std::mem::take(&mut self.staged));
+            if ring {
+                self.ring();
+            }
+        }
+        self.check_intact()
+    }
+
+    /// Says that this is all, where something has to be said.
+    fn close_now(&mut self) {
+        if std::mem::replace(&mut self.closed, true) || self.failed.is_some() {
+            return;
+        }
+        self.rest.wake();
+        self.disarm();
+        if let Some(dead) = self.dead {
+            // There was no room to tell of it, hence nothing was sent.
+            self.claim.leave_to_tell(dead);
+            return self.claim.give_back();
+        }
+        let _reported_by_use = self.publish();
+        let ended = self.claim.slot()[SLOT_ENDED].load(Ordering::Acquire);
+        let position = self.producer.position();
+        // An end that nobody has come to yet stands for this one, too.
+        let stands = ended == position && self.producer.refresh().is_ok_and(|at| at < position);
+        if !stands && self.producer.stage(FRAME_END, &[]).is_ok() {
+            let end = self.producer.position();
+            self.claim.slot()[SLOT_ENDED].store(end, Ordering::Release);
+            let _reported_by_use = self.publish();
+        }
+        self.claim.give_back();
+    }
+
+    /// Waits until there may be room; ready may be early.
+    pub(super) fn poll_blocked(
+        &mut self,
+        cx: &mut Context<'_>,
+        need: usize,
+    ) -> Poll<Result<(), Error>> {
+        self.publish()?;
+        match self.look(need) {
+            Step::Ready => return Poll::Ready(Ok(())),
+            Step::Yield => {
+                if self.looked.elapsed() > LOOK {
+                    self.looked = Instant::now();
+                    if let Some(error) = self.fate() {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                crate::turn::give(cx);
+                return Poll::Pending;
+            }
+            Step::Park => {}
+        }
+        if let Some(error) = self.fate() {
+            return Poll::Ready(Err(error));
+        }
+        let bell = self.claim.bell().load(Ordering::SeqCst);
+        self.arm();
+        if self.has_room(need)? {
+            self.disarm();
+            return Poll::Ready(Ok(()));
+        }
+        let Self {
+            claim,
+            producer,
+            gone,
+            rest,
+            ..
+        } = self;
+        let (released, gone) = (producer.released(), *gone);
+        let woken = rest.poll(cx, claim.bell(), bell, || {
+            let cursor = claim.block().cursor(Role::Receiver)?;
+            let receiver = claim.peer_slot().clone();
+            Ok(move || {
+                let holder = receiver[SLOT_HOLDER].load(Ordering::Acquire);
+                cursor.load(Ordering::Acquire) & !ControlBlock::FLAGS != released
+                    || cursor.region().is_truncated()
+                    || holder != gone && Process::from_word(holder).has_ended()
+            })
+        });
+        match woken {
+            Poll::Pending => {
+                self.stats.parks += 1;
+                Poll::Pending
+            }
+            Poll::Ready(woken) => {
+                self.disarm();
+                Poll::Ready(woken)
+            }
+        }
+    }
+
+    /// What keeps a full channel from ever having room again.
+    fn fate(&mut self) -> Option<Error> {
+        let receiver = self.claim.peer();
+        let dead = receiver.filter(|process| process.has_ended());
+        if let Some(dead) = dead
+            && dead.to_word() == self.gone
+        {
+            return None;
+        }
+        let been = self.claim.peer_epoch() != self.epoch;
+        let error = match (receiver, dead) {
+            (_, Some(dead)) => {
+                if self.await_successor {
+                    self.gone = dead.to_word();
+                    return None;
+                }
+                Error::new(ErrorKind::PeerCrashed, "send").with_reason(format!(
+                    "the receiver's process {} died, and the channel is full",
+                    dead.pid()
+                ))
+            }
+            (None, _) if been && !self.await_successor => Error::new(ErrorKind::Closed, "send")
+                .with_reason("the receiver has left, and the channel is full"),
+            _ => return None,
+        };
+        Some(error.with_address(self.claim.block().region().name()))
+    }
+
+    #[inline]
+    fn look(&mut self, need: usize) -> Step {
+        let Self {
+            waiter, producer, ..
+        } = self;
+        // A corrupt cursor ends the look, and is reported by the next stage.
+        let mut room = || producer.has_room(need).unwrap_or(true);
+        match waiter.glance(&mut room) {
+            true => Step::Ready,
+            false => waiter.look(room),
+        }
+    }
+
+    /// For which payload there has to be room, that one of `len` can be staged.
+    fn need(&self, len: usize) -> usize {
+        let first = self.pending.as_ref().map_or(len, Bytes::len);
+        let crash = if self.dead.is_some() { 8 } else { 0 };
+        first + SPARE + crash
+    }
+
+    fn has_room(&mut self, len: usize) -> Result<bool, Error> {
+        self.producer
+            .has_room(len)
+            .map_err(|corruption| self.corrupted(corruption))
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        if self.closed {
+            return Err(self.error(
+                Error::new(ErrorKind::Closed, "send").with_reason("this sender was closed"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_len(&self, len: usize) -> Result<(), Error> {
+        let most = self.claim.block().max_message();
+        if len as u64 <= most {
+            return Ok(());
+        }
+        Err(self.error(
+            Error::new(ErrorKind::LimitExceeded, "send")
+                .with_detail(format!("{len} bytes"))
+                .with_reason(format!("the channel takes messages of up to {most} bytes"))
+                .with_remedy(
+                    "send it in parts, or lay the channel with a larger `size` and `max-message`",
+                ),
+        ))
+    }
+
+    fn check_intact(&mut self) -> Result<(), Error> {
+        match self.claim.block().region().check_intact() {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    #[cold]
+    fn corrupted(&mut self, corruption: Corruption) -> Error {
+        let error = corrupted(self.claim.block(), "send", corruption);
+        self.failed = Some(error.clone());
+        error
+    }
+
+    fn error(&self, error: Error) -> Error {
+        error.with_address(self.claim.block().region().name())
+    }
+
+    /// Takes back what a wait that was given up has left.
+    #[inline]
+    fn rested(&mut self) {
+        if self.armed {
+            self.disarm();
+        }
+        self.rest.wake();
+        self.waiter.reset();
+    }
+
+    fn count(&mut self, len: usize) {
+        self.stats.messages += 1;
+        self.stats.bytes += len as u64;
+        self.turn.spend(len);
+    }
+
+    #[cold]
+    fn ring(&mut self) {
+        self.stats.rings += 1;
+        self.claim.ring();
+    }
+
+    fn arm(&mut self) {
+        self.armed = true;
+        self.producer.arm();
+    }
+
+    fn disarm(&mut self) {
+        self.armed = false;
+        self.producer.disarm();
+    }
+}
+
+pub(super) fn corrupted(block: &Block, operation: &'static str, corruption: Corruption) -> Error {
+    // Zeros in place of what is gone look like something else.
+    if let Err(error) = block.region().check_intact() {
+        return error;
+    }
+    Error::new(ErrorKind::Corrupted, operation)
+        .with_address(block.region().name())
+        .with_reason(corruption.to_string())
+        .with_remedy("something has overwritten it: remove it, and lay it anew")
+}
+
+/// Blocks the thread until it is rung, or for a while.
+pub(super) fn block(word: &sinew_sync::Word, bell: u32) -> Result<(), Error> {
+    match sinew_sync::blocking_wait(word, bell, Some(INTERVAL)) {
+        Err(error) if !error.is_timed_out() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        // One try for what the sink took: dropping cannot wait.
+        let _blocked = self.stage_pending();
+        self.close_now();
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("region", &self.claim.block().region().name())
+            .field("published", &self.published())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

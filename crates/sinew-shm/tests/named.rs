@@ -1,0 +1,731 @@
+//! Channels in named memory, both ends in one process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{FutureExt, SinkExt, StreamExt};
+use sinew_core::{Error, ErrorKind, TryRecvError};
+use sinew_memory::{MappedFile, PosixShm, Region, SysvShm, SysvTarget};
+use sinew_shm::Wait;
+use sinew_shm::named::{Options, Place, Receiver, Sender};
+
+const CAPACITY: u64 = 4096;
+/// A process that there is not.
+const DEAD: u64 = 4_194_303 << 42 | 1;
+/// The slots of the two ends.
+const SENDER: usize = 128;
+const RECEIVER: usize = 256;
+
+fn number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+struct Name(String);
+
+impl Name {
+    fn new() -> Self {
+        Self(format!("/sinew-named-{}-{}", std::process::id(), number()))
+    }
+
+    fn shm(&self) -> PosixShm {
+        PosixShm::new(&self.0).create(true)
+    }
+
+    fn truncate(&self, len: u64) {
+        let path = format!("/dev/shm{}", self.0);
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_len(len).unwrap();
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let _unlinked_before = PosixShm::unlink(&self.0);
+    }
+}
+
+async fn bounded<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), work)
+        .await
+        .expect("it hangs")
+}
+
+fn options() -> Options {
+    Options::new().capacity(CAPACITY)
+}
+
+fn region() -> Region {
+    Region::memfd(CAPACITY as usize + 4096).unwrap().0
+}
+
+async fn pair(options: &Options, region: &Region) -> (Sender, Receiver) {
+    let sender = options.open_sender(region.clone()).await.unwrap();
+    (sender, options.open_receiver(region.clone()).await.unwrap())
+}
+
+/// As if the process of an end had been killed.
+fn kill<T>(end: T, region: &Region, slot: usize) {
+    std::mem::forget(end);
+    region.store(slot, &DEAD).unwrap();
+}
+
+fn is_crash(result: Result<Option<Bytes>, Error>) -> Error {
+    let error = result.unwrap_err();
+    assert!(error.is_peer_crashed(), "{error}");
+    error
+}
+
+fn message(number: u64) -> Vec<u8> {
+    number.to_le_bytes().repeat(number as usize % 60)
+}
+
+#[tokio::test]
+async fn in_every_kind_of_memory_in_either_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = Name::new();
+    let file = MappedFile::new(directory.path().join("ring")).create(true);
+    let key = (0x5300_0000 | std::process::id() & 0x00ff_ffff).cast_signed();
+    let sysv = SysvShm::new(SysvTarget::Key(key)).create(true);
+    let keep = sysv.clone().size(4096 + 8192).remove_on_drop(true);
+    let _keep = keep.open().unwrap();
+    let places: [Place; 4] = [name.shm().into(), file.into(), sysv.into(), region().into()];
+    for (index, place) in places.into_iter().enumerate() {
+        let (mut sender, mut receiver) = if index % 2 == 0 {
+            let sender = options().open_sender(place.clone()).await.unwrap();
+            (sender, Options::new().open_receiver(place).await.unwrap())
+        } else {
+            let receiver = options().open_receiver(place.clone()).await.unwrap();
+            (Options::new().open_sender(place).await.unwrap(), receiver)
+        };
+        let sent = async {
+            for number in 0..1000 {
+                sender.send(message(number)).await.unwrap();
+            }
+            sender.close().await.unwrap();
+        };
+        let received = async {
+            for number in 0..1000 {
+                assert_eq!(receiver.recv().await.unwrap().unwrap(), message(number));
+            }
+            assert_eq!(receiver.recv().await.unwrap(), None);
+        };
+        bounded(async { tokio::join!(sent, received) }).await;
+        assert_eq!((sender.published(), receiver.consumed()), (1000, 1000));
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_stays_for_who_comes_later() {
+    let region = region();
+    for round in 0..100 {
+        let mut sender = options().open_sender(region.clone()).await.unwrap();
+        assert_eq!(sender.published(), 2 * round);
+        sender.send("one").await.unwrap();
+        sender.feed(Bytes::from("two")).await.unwrap();
+        drop(sender); // Published with the drop.
+        let mut receiver = options().open_receiver(region.clone()).await.unwrap();
+        assert_eq!(receiver.consumed(), 2 * round);
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "one");
+        drop(receiver);
+        let mut receiver = options().open_receiver(region.clone()).await.unwrap();
+        assert_eq!(receiver.next().await.unwrap().unwrap(), "two");
+        assert!(receiver.next().await.is_none());
+        assert!(receiver.next().await.is_none(), "a stream stays at its end");
+    }
+}
+
+#[tokio::test]
+async fn one_sender_and_one_receiver_at_a_time() {
+    let region = region();
+    let ends = pair(&options(), &region).await;
+    let me = std::process::id().to_string();
+    let errors = [
+        options().open_sender(region.clone()).await.unwrap_err(),
+        options().open_receiver(region.clone()).await.unwrap_err(),
+    ];
+    for (error, role) in errors.iter().zip(["a sender", "a receiver"]) {
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        let text = error.to_string();
+        assert!(text.contains(role) && text.contains(&me), "{text}");
+    }
+    drop(ends);
+    pair(&options(), &region).await;
+}
+
+#[tokio::test]
+async fn ends_in_a_row_are_told_and_always_have_room() {
+    let region = region();
+    // Nobody receives meanwhile.
+    for _ in 0..10_000 {
+        options().open_sender(region.clone()).await.unwrap();
+    }
+    let mut receiver = options().open_receiver(region.clone()).await.unwrap();
+    assert_eq!(bounded(receiver.recv()).await.unwrap(), None);
+    assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+    // A full ring too.
+    let mut sender = options().open_sender(region.clone()).await.unwrap();
+    let mut count = 0;
+    while sender.try_send([0; 8]).is_ok() {
+        count += 1;
+    }
+    drop(sender);
+    for _ in 0..100 {
+        options().open_sender(region.clone()).await.unwrap();
+    }
+    for _ in 0..count {
+        assert!(receiver.recv().await.unwrap().is_some());
+    }
+    assert_eq!(bounded(receiver.recv()).await.unwrap(), None);
+    assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+}
+
+#[tokio::test]
+async fn a_full_ring_waits_and_goes_on() {
+    for wait in [Wait::Adaptive, Wait::Park, Wait::Spin] {
+        let region = region();
+        let (mut sender, mut receiver) = pair(&options().wait(wait), &region).await;
+        let mut count = 0_u64;
+        while sender.try_send(count.to_le_bytes()).is_ok() {
+            count += 1;
+        }
+        assert!(sender.send("more").now_or_never().is_none());
+        let task = tokio::spawn(async move {
+            sender.send(count.to_le_bytes()).await.unwrap();
+            sender.close().await.unwrap();
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        for number in 0..=count {
+            let message = bounded(receiver.recv()).await.unwrap().unwrap();
+            assert_eq!(message, number.to_le_bytes()[..]);
+        }
+        assert_eq!(bounded(receiver.recv()).await.unwrap(), None);
+        bounded(task).await.unwrap();
+    }
+}
+
+#[test]
+fn threads_without_a_runtime() {
+    for wait in [Wait::Adaptive, Wait::Park] {
+        let region = region();
+        let options = options().wait(wait);
+        let mut sender = options.blocking_open_sender(region.clone()).unwrap();
+        let mut receiver = options.blocking_open_receiver(region).unwrap();
+        let thread = std::thread::spawn(move || {
+            for number in 0..20_000 {
+                sender.blocking_send(message(number)).unwrap();
+            }
+        });
+        for number in 0..20_000 {
+            assert_eq!(receiver.blocking_recv().unwrap().unwrap(), message(number));
+        }
+        assert_eq!(receiver.blocking_recv().unwrap(), None);
+        thread.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_sender_that_died_is_told_after_what_it_published() {
+    let region = region();
+    for _ in 0..3 {
+        let (mut sender, mut receiver) = pair(&options(), &region).await;
+        sender.send("last words").await.unwrap();
+        kill(sender, &region, SENDER);
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "last words");
+        let error = is_crash(bounded(receiver.recv()).await);
+        let text = error.to_string();
+        assert!(
+            !error.is_recoverable() && text.contains("4194303"),
+            "{text}"
+        );
+        // It may be called again, and waits for the next.
+        assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+        let mut next = options().open_sender(region.clone()).await.unwrap();
+        next.send("next").await.unwrap();
+        assert_eq!(bounded(receiver.recv()).await.unwrap().unwrap(), "next");
+        drop(next);
+        assert_eq!(bounded(receiver.recv()).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_crash_is_told_in_its_place_also_by_the_successor() {
+    let region = region();
+    let (mut sender, mut receiver) = pair(&options().await_successor(true), &region).await;
+    for number in 0..10_u8 {
+        sender.send([number]).await.unwrap();
+        kill(sender, &region, SENDER);
+        // Killed before it sent anything: one more crash, told together with the first.
+        let silent = options().open_sender(region.clone()).await.unwrap();
+        kill(silent, &region, SENDER);
+        sender = options().open_sender(region.clone()).await.unwrap();
+        assert_eq!(sender.published(), u64::from(number) + 1);
+    }
+    sender.send([99]).await.unwrap();
+    sender.close().await.unwrap();
+    for number in 0..10_u8 {
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), [number][..]);
+        assert!(is_crash(receiver.recv().await).is_recoverable());
+    }
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), [99][..]);
+    // A close is passed over.
+    assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+    let mut sender = options().open_sender(region.clone()).await.unwrap();
+    sender.send("on").await.unwrap();
+    assert_eq!(bounded(receiver.recv()).await.unwrap().unwrap(), "on");
+}
+
+#[tokio::test]
+async fn successors_of_a_sender_that_died_at_a_full_ring() {
+    let region = region();
+    let (mut sender, mut receiver) = pair(&options(), &region).await;
+    let mut count = 0;
+    while sender.try_send("x").is_ok() {
+        count += 1;
+    }
+    kill(sender, &region, SENDER);
+    // Hardly any room to tell of it; and each is closed, or dies as well.
+    for round in 0..50 {
+        let mut next = options().open_sender(region.clone()).await.unwrap();
+        assert!(next.try_send("y").unwrap_err().is_full());
+        match round % 3 {
+            0 => kill(next, &region, SENDER),
+            1 => drop(next),
+            _ => next.flush().await.unwrap(),
+        }
+    }
+    for _ in 0..count {
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "x");
+    }
+    let mut crashes = 0;
+    while let Err(error) = bounded(receiver.recv()).await {
+        assert!(error.is_peer_crashed(), "{error}");
+        crashes += 1;
+    }
+    assert!((1..=4).contains(&crashes), "{crashes}");
+    let mut next = options().open_sender(region.clone()).await.unwrap();
+    next.send("z").await.unwrap();
+    assert_eq!(bounded(receiver.recv()).await.unwrap().unwrap(), "z");
+}
+
+#[tokio::test]
+async fn a_receiver_that_left_or_died() {
+    let region = region();
+    let (mut sender, receiver) = pair(&options(), &region).await;
+    drop(receiver);
+    while sender.try_send("x").is_ok() {}
+    let error = bounded(sender.send("y")).await.unwrap_err();
+    assert!(error.is_closed(), "{error}");
+    // There may be another one, and then it goes on.
+    let receiver = options().open_receiver(region.clone()).await.unwrap();
+    assert!(sender.send("y").now_or_never().is_none());
+    kill(receiver, &region, RECEIVER);
+    let error = bounded(sender.send("y")).await.unwrap_err();
+    assert!(error.is_peer_crashed(), "{error}");
+    let mut receiver = options().open_receiver(region.clone()).await.unwrap();
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "x");
+    bounded(sender.send("y")).await.unwrap();
+
+    // One that nobody has received from yet waits, and so does one that awaits a successor.
+    drop((sender, receiver));
+    let short = Duration::from_millis(150);
+    let mut sender = options().open_sender(region.clone()).await.unwrap();
+    while sender.try_send("x").is_ok() {}
+    assert!(tokio::time::timeout(short, sender.send("y")).await.is_err());
+    drop(sender);
+    let patient = options().await_successor(true);
+    let mut sender = patient.open_sender(region.clone()).await.unwrap();
+    let receiver = options().open_receiver(region.clone()).await.unwrap();
+    kill(receiver, &region, RECEIVER);
+    assert!(tokio::time::timeout(short, sender.send("y")).await.is_err());
+    let mut receiver = options().open_receiver(region.clone()).await.unwrap();
+    let sent = async { sender.send("y").await.unwrap() };
+    let received = async {
+        let last = Some(Bytes::from("y"));
+        // There is a `y` of before, and an end after it.
+        while receiver.recv().await.unwrap() != last {}
+        while receiver.recv().await.unwrap() != last {}
+    };
+    bounded(async { tokio::join!(sent, received) }).await;
+}
+
+#[tokio::test]
+async fn shown_again_until_it_is_committed() {
+    let region = region();
+    let (mut sender, mut receiver) = pair(&options(), &region).await;
+    sender.send("one").await.unwrap();
+    sender.send("two").await.unwrap();
+    assert!(!receiver.commit().unwrap());
+    assert_eq!(receiver.peek().await.unwrap().unwrap(), "one");
+    assert_eq!(receiver.peek().await.unwrap().unwrap(), "one");
+    assert_eq!(receiver.consumed(), 0);
+    kill(receiver, &region, RECEIVER);
+    let mut receiver = options().open_receiver(region.clone()).await.unwrap();
+    assert_eq!(receiver.peek().await.unwrap().unwrap(), "one");
+    assert!(receiver.commit().unwrap());
+    assert!(!receiver.commit().unwrap());
+    assert_eq!(receiver.peek().await.unwrap().unwrap(), "two");
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "two");
+    assert!(!receiver.commit().unwrap(), "it was received");
+    assert_eq!(receiver.consumed(), 2);
+}
+
+#[tokio::test]
+async fn both_directions() {
+    let region = Region::memfd(2 * (4096 + 4096)).unwrap().0;
+    for _ in 0..3 {
+        let (mut left, mut from_right) = Options::new().open(region.clone()).await.unwrap();
+        let (mut right, mut from_left) = Options::new().open(region.clone()).await.unwrap();
+        let error = Options::new().open(region.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        left.send("to the right").await.unwrap();
+        right.send("to the left").await.unwrap();
+        let received = bounded(from_left.recv()).await.unwrap();
+        assert_eq!(received.unwrap(), "to the right");
+        let received = bounded(from_right.recv()).await.unwrap();
+        assert_eq!(received.unwrap(), "to the left");
+        left.close().await.unwrap();
+        right.close().await.unwrap();
+        assert_eq!(bounded(from_left.recv()).await.unwrap(), None);
+        assert_eq!(bounded(from_right.recv()).await.unwrap(), None);
+    }
+    let error = Options::new().open_sender(region).await.unwrap_err();
+    assert!(error.to_string().contains("two directions"), "{error}");
+}
+
+#[tokio::test]
+async fn limits() {
+    let region = region();
+    let (mut sender, mut receiver) = pair(&Options::new().max_message(100), &region).await;
+    assert_eq!((sender.capacity(), sender.max_message()), (4096, 100));
+    let error = sender.send([0; 101]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert!(error.to_string().contains("`size`"), "{error}");
+    sender.send([7; 100]).await.unwrap();
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), [7; 100][..]);
+    drop((sender, receiver));
+    let more = [
+        Options::new().max_message(101),
+        Options::new().capacity(8192),
+    ];
+    for options in more {
+        let error = options.open_sender(region.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+    let more = [
+        Options::new().capacity(1 << 40),
+        Options::new().max_message(4096),
+    ];
+    for options in more {
+        let region = self::region();
+        let error = options.open_sender(region.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        // It was not spoiled by that.
+        pair(&Options::new(), &region).await;
+    }
+
+    // The longest of all fills the ring.
+    let region = self::region();
+    let (mut sender, mut receiver) = pair(&Options::new(), &region).await;
+    let longest = usize::try_from(sender.max_message()).unwrap();
+    for byte in 0..20 {
+        bounded(sender.send(vec![byte; longest])).await.unwrap();
+        let received = bounded(receiver.recv()).await.unwrap();
+        assert_eq!(received.unwrap(), vec![byte; longest]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_channel_is_refused() {
+    let laid = region();
+    pair(&options(), &laid).await;
+    let mut good = vec![0; laid.len()];
+    laid.read(0, &mut good).unwrap();
+    let change = |offset: usize, word: u64| {
+        let mut bytes = good.clone();
+        bytes[offset..offset + 8].copy_from_slice(&word.to_le_bytes());
+        bytes
+    };
+    let mut early = vec![0; 8192];
+    early[100..105].copy_from_slice(b"first");
+    let cases: [(&str, Vec<u8>, &str); 9] = [
+        ("foreign", vec![b'x'; 8192], "something else"),
+        ("foreign behind zeros", early, "something else"),
+        ("version", change(16, 2), "of version 2"),
+        ("capacity", change(24, 4095), "what cannot be"),
+        ("huge", change(24, 1 << 40), "what cannot be"),
+        ("longer than there is", change(24, 1 << 20), "truncated"),
+        ("messages", change(32, 4096), "what cannot be"),
+        ("cut off", good[..5000].to_vec(), "are too few"),
+        ("tiny", vec![0; 10], "are too few"),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    for (name, bytes, reason) in cases {
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let file = MappedFile::new(&path).create(true);
+        for error in [
+            Options::new().open_sender(file.clone()).await.unwrap_err(),
+            Options::new().open_receiver(file).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{name}: {error}");
+            assert!(error.to_string().contains(reason), "{name}: {error}");
+        }
+    }
+    let read_only = directory.path().join("read-only");
+    std::fs::write(&read_only, &good).unwrap();
+    let file = MappedFile::new(read_only).read_only(true);
+    let error = Options::new().open_receiver(file).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+}
+
+#[tokio::test]
+async fn cursors_and_lengths_that_cannot_be() {
+    const PUBLISHED: usize = 512;
+    const RELEASED: usize = 768;
+    const DATA: usize = 4096;
+    for word in [8_u64, 12, 1 << 20, u64::MAX, 1 << 63, !7, 3] {
+        for offset in [PUBLISHED, RELEASED] {
+            let region = region();
+            let (mut sender, mut receiver) = pair(&options(), &region).await;
+            region.store(offset, &word).unwrap();
+            if let Some(received) = receiver.recv().now_or_never() {
+                assert!(received.unwrap_err().is_corrupted(), "{word} at {offset}");
+                assert!(receiver.recv().await.unwrap_err().is_corrupted());
+            }
+            // A sender looks when it has to.
+            let sent = (0..1000).find_map(|_| sender.try_send([0; 64]).err());
+            let error = sent.unwrap_or_else(|| panic!("{word} at {offset}"));
+            // Eight might be true, once as much is published.
+            if offset == RELEASED && word != 8 {
+                assert!(error.error().unwrap().is_corrupted(), "{word}");
+            }
+            drop((sender, receiver));
+            // And who comes later.
+            for error in [
+                options().open_sender(region.clone()).await.err(),
+                options().open_receiver(region.clone()).await.err(),
+            ]
+            .into_iter()
+            .flatten()
+            {
+                assert!(error.is_corrupted(), "{error}");
+            }
+        }
+    }
+    // Lengths and kinds of a frame.
+    for header in [u64::MAX, 4096, 64 << 32, 2 << 32] {
+        let region = region();
+        let (mut sender, mut receiver) = pair(&options(), &region).await;
+        sender.feed(Bytes::from_static(&[1; 8])).await.unwrap();
+        sender.flush().await.unwrap();
+        region.store(DATA, &header).unwrap();
+        let error = receiver.recv().await.unwrap_err();
+        assert!(error.is_corrupted(), "{header:#x}: {error}");
+    }
+    // Holders that are none.
+    for word in [1, u64::MAX, 1 << 42] {
+        let region = region();
+        pair(&options(), &region).await;
+        region.store(SENDER, &word).unwrap();
+        region.store(RECEIVER, &word).unwrap();
+        if let Err(error) = options().open_sender(region.clone()).await {
+            assert_eq!(error.kind(), ErrorKind::Refused, "{word:#x}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn truncated_while_it_is_open() {
+    for len in [0, 4096, 6000] {
+        let name = Name::new();
+        let options = Options::new().capacity(64 << 10);
+        let mut sender = options.open_sender(name.shm()).await.unwrap();
+        let mut receiver = options.open_receiver(name.shm()).await.unwrap();
+        sender.send(vec![1; 30_000]).await.unwrap();
+        name.truncate(len);
+        let error = bounded(receiver.recv()).await.unwrap_err();
+        assert!(error.is_corrupted(), "{error}");
+        assert!(error.to_string().contains("truncated"), "{error}");
+        let mut sent = Ok(());
+        for _ in 0..10 {
+            sent = bounded(sender.send(vec![1; 30_000])).await;
+            if sent.is_err() {
+                break;
+            }
+        }
+        let error = sent.unwrap_err();
+        assert!(error.is_corrupted(), "{error}");
+        assert!(error.to_string().contains("truncated"), "{error}");
+        drop((sender, receiver));
+        // Whatever becomes of one that is opened then, it is no fault.
+        let opened = options.open_sender(name.shm()).await;
+        assert!(len == 0 || opened.is_err());
+    }
+}
+
+/// Nobody rings for that.
+#[tokio::test]
+async fn truncated_while_it_sleeps() {
+    let name = Name::new();
+    let options = Options::new().wait(Wait::Park);
+    let mut receiver = options.open_receiver(name.shm()).await.unwrap();
+    let task = tokio::spawn(async move { receiver.recv().await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    name.truncate(0);
+    let error = bounded(task).await.unwrap().unwrap_err();
+    assert!(error.is_corrupted(), "{error}");
+}
+
+#[tokio::test]
+async fn waits_for_a_channel_to_be_laid() {
+    let name = Name::new();
+    let there = PosixShm::new(&name.0);
+    let error = Options::new().open_sender(there.clone()).await.unwrap_err();
+    assert_eq!(error.errno_name(), Some("ENOENT"));
+    let patient = Options::new().timeout(Duration::from_secs(20));
+    let opening = tokio::spawn({
+        let there = there.clone();
+        async move { patient.open_sender(there).await }
+    });
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    // Made, and all zeros, as by a program that is not done yet.
+    let raw = name.shm().size(8192).open().unwrap();
+    let error = Options::new().open_sender(there.clone()).await.unwrap_err();
+    assert!(error.is_timed_out(), "{error}");
+    assert!(error.to_string().contains("no channel yet"), "{error}");
+    // Somebody who lives is laying it …
+    let me = sinew_sync::Process::current().unwrap().to_word();
+    raw.store(8, &me).unwrap();
+    let hasty = Options::new().timeout(Duration::from_millis(30));
+    let error = hasty.open_receiver(name.shm()).await.unwrap_err();
+    let who = format!("process {}", std::process::id());
+    assert!(error.to_string().contains(&who), "{error}");
+    // … or has died over it.
+    raw.store(8, &DEAD).unwrap();
+    raw.store(0, b"SINEWNEW").unwrap();
+    raw.store(24, &77_u64).unwrap();
+    let mut receiver = Options::new().open_receiver(name.shm()).await.unwrap();
+    let mut sender = bounded(opening).await.unwrap().unwrap();
+    sender.send("at last").await.unwrap();
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "at last");
+}
+
+#[tokio::test]
+async fn racing_starters_share_one_channel() {
+    for _ in 0..50 {
+        let name = Name::new();
+        let threads: Vec<_> = (0..4)
+            .map(|index| {
+                let shm = name.shm();
+                std::thread::spawn(move || {
+                    let options = Options::new().capacity(4096 << index);
+                    match index % 2 {
+                        0 => options.blocking_open_sender(shm).map(drop),
+                        _ => options.blocking_open_receiver(shm).map(drop),
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            // Too small, or taken: never a mixture.
+            if let Err(error) = thread.join().unwrap() {
+                let kinds = [ErrorKind::InvalidInput, ErrorKind::Refused];
+                assert!(kinds.contains(&error.kind()), "{error}");
+            }
+        }
+        let mut sender = Options::new().open_sender(name.shm()).await.unwrap();
+        let mut receiver = Options::new().open_receiver(name.shm()).await.unwrap();
+        sender.send("x").await.unwrap();
+        while bounded(receiver.recv()).await.unwrap().is_none() {}
+    }
+}
+
+/// Polls a few times, then gives up.
+struct Limited<F>(F, u32);
+
+impl<F: Future + Unpin> Future for Limited<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.0.poll_unpin(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if self.1 == 0 => Poll::Ready(None),
+            Poll::Pending => {
+                self.1 -= 1;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_up_after_each_poll() {
+    for wait in [Wait::Adaptive, Wait::Park] {
+        let region = region();
+        let (mut sender, mut receiver) = pair(&options().wait(wait), &region).await;
+        let sending = tokio::spawn(async move {
+            for number in 0..20_000 {
+                let bytes = message(number);
+                let mut polls = 0;
+                while Limited(Box::pin(sender.send(&bytes)), polls % 3)
+                    .await
+                    .is_none()
+                {
+                    polls += 1;
+                }
+            }
+        });
+        let mut number = 0;
+        let mut polls = 0;
+        bounded(async {
+            loop {
+                polls += 1;
+                match Limited(Box::pin(receiver.recv()), polls % 3).await {
+                    // To give the sender its turn where there is one core.
+                    None => tokio::task::yield_now().await,
+                    Some(Ok(Some(bytes))) => {
+                        assert_eq!(bytes, message(number));
+                        number += 1;
+                    }
+                    Some(end) => break assert_eq!(end.unwrap(), None),
+                }
+            }
+        })
+        .await;
+        assert_eq!(number, 20_000);
+        sending.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_ten_thousand() {
+    let name = Name::new();
+    let keep = name.shm().size(4096 + 4096).open().unwrap();
+    let maps = || std::fs::read_to_string("/proc/self/maps").unwrap();
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let (lines, fds) = (maps().lines().count(), descriptors());
+    for number in 0..10_000_u64 {
+        let mut sender = Options::new().open_sender(name.shm()).await.unwrap();
+        let mut receiver = Options::new().open_receiver(name.shm()).await.unwrap();
+        sender.send(number.to_le_bytes()).await.unwrap();
+        drop(sender);
+        let received = receiver.recv().await.unwrap().unwrap();
+        assert_eq!(received, number.to_le_bytes()[..]);
+        assert_eq!(receiver.recv().await.unwrap(), None);
+    }
+    // Other tests of this process open things too.
+    assert!(maps().lines().count() < lines + 200 && descriptors() < fds + 100);
+    let holder = keep.view::<AtomicU64>(SENDER).unwrap();
+    assert_eq!(holder.load(Ordering::Relaxed), 0);
+}

@@ -1,0 +1,144 @@
+//! `posixshm:`, `sysvshm:` and `mmap:` addresses.
+
+use std::fmt::Display;
+
+use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Messages, Scheme};
+use sinew_memory::{MappedFile, PosixShm, SysvShm, SysvTarget};
+use sinew_shm::Wait;
+use sinew_shm::named::{Options, Place};
+
+pub(super) async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
+    let opened = options(address)?.open(place(address)?).await;
+    let (sender, receiver) = opened.map_err(|error| named(error, address))?;
+    Ok((
+        Box::pin(Messages::new(sender)),
+        Box::pin(Messages::new(receiver)),
+    ))
+}
+
+pub(super) async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
+    let sender = options(address)?.open_sender(place(address)?).await;
+    Ok(Box::pin(Messages::new(
+        sender.map_err(|error| named(error, address))?,
+    )))
+}
+
+pub(super) async fn open_receiver(address: &Address) -> Result<BoxStream, Error> {
+    let receiver = options(address)?.open_receiver(place(address)?).await;
+    Ok(Box::pin(Messages::new(
+        receiver.map_err(|error| named(error, address))?,
+    )))
+}
+
+fn options(address: &Address) -> Result<Options, Error> {
+    let mut options = Options::new().wait(match address.get_str("wait") {
+        Some("park") => Wait::Park,
+        Some("spin") => Wait::Spin,
+        _ => Wait::Adaptive,
+    });
+    if let Some(bytes) = address.size("size")? {
+        options = options.capacity(bytes);
+    }
+    if let Some(bytes) = address.size("max-message")? {
+        options = options.max_message(bytes);
+    }
+    if let Some(timeout) = address.duration("timeout")? {
+        options = options.timeout(timeout);
+    }
+    Ok(options)
+}
+
+/// The builders have the same methods, and no type in common.
+macro_rules! configure {
+    ($address:expr, $builder:expr, $remove:ident, $key:literal) => {{
+        let builder = $builder
+            .create($address.flag("create"))
+            .exclusive(exclusive($address)?)
+            .$remove($address.flag($key));
+        match mode($address)? {
+            Some(mode) => builder.mode(mode).into(),
+            None => builder.into(),
+        }
+    }};
+}
+
+fn place(address: &Address) -> Result<Place, Error> {
+    Ok(match address.scheme() {
+        Scheme::PosixShm => {
+            let shm = PosixShm::new(address.rest());
+            configure!(address, shm, unlink_on_drop, "unlink")
+        }
+        Scheme::SysvShm => {
+            let shm = SysvShm::new(target(address)?);
+            configure!(address, shm, remove_on_drop, "remove")
+        }
+        _ => {
+            let file = MappedFile::new(address.rest());
+            configure!(address, file, remove_on_drop, "unlink")
+        }
+    })
+}
+
+fn target(address: &Address) -> Result<SysvTarget, Error> {
+    let project = address.parse_param::<u8>("project")?;
+    let target = match address.sysv_target() {
+        Some(sinew_core::SysvTarget::Path(path)) => {
+            return Ok(SysvTarget::Path(path.to_path_buf(), project.unwrap_or(1)));
+        }
+        Some(sinew_core::SysvTarget::Key(key)) => SysvTarget::Key(key),
+        Some(sinew_core::SysvTarget::Id(id)) => SysvTarget::Id(id),
+        _ => {
+            return Err(invalid(
+                address,
+                "it names no segment",
+                "write sysvshm: and a key such as 0x5e1f, `id=` and a number, or an absolute path",
+            ));
+        }
+    };
+    match project {
+        None => Ok(target),
+        Some(_) => Err(invalid(
+            address,
+            "`project` is for a path, and this is none",
+            "leave it out",
+        )),
+    }
+}
+
+fn exclusive(address: &Address) -> Result<bool, Error> {
+    if address.flag("exclusive") && !address.flag("create") {
+        return Err(invalid(
+            address,
+            "`exclusive` is for memory that is made, and this is opened",
+            "add `create`, or leave it out",
+        ));
+    }
+    Ok(address.flag("exclusive"))
+}
+
+fn mode(address: &Address) -> Result<Option<u32>, Error> {
+    let mode = address.mode("mode")?;
+    match mode.filter(|mode| mode & !0o777 != 0) {
+        None => Ok(mode),
+        Some(mode) => Err(invalid(
+            address,
+            format!("the mode {mode:o} has more than permission bits"),
+            format!("write {:o}", mode & 0o777),
+        )),
+    }
+}
+
+fn invalid(address: &Address, reason: impl Display, remedy: impl Display) -> Error {
+    Error::new(ErrorKind::InvalidAddress, "open")
+        .with_address(address)
+        .with_reason(reason.to_string())
+        .with_remedy(remedy.to_string())
+}
+
+/// Names the address in errors that know only themselves.
+fn named(error: Error, address: &Address) -> Error {
+    match error.address() {
+        Some(_) => error,
+        None => error.with_address(address),
+    }
+}

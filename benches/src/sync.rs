@@ -363,7 +363,7 @@ fn raw_wake(session: &mut Session) -> Result<Record> {
             }
         }
     });
-    let record = wake_one_of(session, &[word.clone()], &answers);
+    let record = wake_one_of(session, std::slice::from_ref(&word), &answers);
     word.store(END, Ordering::Release);
     wake(&word, 1);
     waiter.join().map_err(|_| "the waiter panicked")??;

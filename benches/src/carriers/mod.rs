@@ -39,7 +39,7 @@ const CARRIERS: [&str; 10] = [
 /// the receiver says that they have arrived.
 fn window(session: &Session) -> u64 {
     match session.how() {
-        "udp" => 64,
+        "udp" => 16,
         _ => u64::MAX,
     }
 }

@@ -231,7 +231,8 @@ impl Shared {
             for job in &waits {
                 let is_woken = woken.is_some_and(|woken| Arc::ptr_eq(&woken.slot, &job.slot));
                 let changed = is_woken || job.word.load(Ordering::Acquire) != job.expected;
-                if changed && !job.slot.complete(Outcome::Woken) {
+                // Only these: one that is completed here would stay among the jobs, if its word changed back.
+                if changed && job.slot.is_abandoned() {
                     sys::wake(&job.word, 1);
                 }
             }

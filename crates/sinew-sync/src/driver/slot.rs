@@ -82,6 +82,11 @@ impl Slot {
         true
     }
 
+    /// Whether the future was dropped.
+    pub(super) fn is_abandoned(&self) -> bool {
+        matches!(*self.lock(), State::Abandoned)
+    }
+
     /// The future is dropped: how the wait had ended, or `None` if it is to be cancelled.
     pub(super) fn abandon(&self) -> Option<Outcome> {
         match std::mem::replace(&mut *self.lock(), State::Abandoned) {

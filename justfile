@@ -34,9 +34,9 @@ loom:
 examples:
     ci/examples.sh
 
-# Measures the shared-memory channel beside its limits and its peers.
-bench *args:
-    cargo run --release -p sinew-bench -- shm {{args}}
+# Measures a suite (shm, carriers or sync) beside its limits and its peers: `just bench carriers --quick`.
+bench suite="shm" *args:
+    cargo run --release -p sinew-bench -- {{suite}} {{args}}
 
 # Fuzzes a target for some time: `just fuzz ring 60`. Needs a nightly toolchain and cargo-fuzz.
 fuzz target seconds="60":

@@ -19,6 +19,7 @@ mod framing;
 pub mod interrupt;
 mod message;
 mod messages;
+mod room;
 mod sink;
 mod stream;
 mod sys;
@@ -30,9 +31,12 @@ pub use attempt::{attempt, is_attempt};
 pub use attributes::Attributes;
 pub use error::{Error, ErrorKind, TryRecvError, TrySendError};
 pub use fd::AsyncIo;
-pub use framing::{FrameCodec, FrameEncoder, FrameReader, FrameWriter, Framing, Stage, TokioCodec};
+pub use framing::{
+    BorrowedFrame, FrameCodec, FrameEncoder, FrameReader, FrameWriter, Framing, Stage, TokioCodec,
+};
 pub use message::{Credentials, Message};
 pub use messages::Messages;
+pub use room::make_room;
 pub use sink::{BoxSink, MessageSink};
 pub use stream::{BoxStream, MessageStream};
 pub use sys::StableFd;

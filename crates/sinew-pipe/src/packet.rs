@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_sink::Sink;
 use rustix::fs::FileType;
-use sinew_core::{Error, ErrorKind, MessageSink, TryRecvError, TrySendError, attempt};
+use sinew_core::{Error, ErrorKind, MessageSink, TryRecvError, TrySendError, attempt, make_room};
 use tokio::io::AsyncWrite;
 
 use crate::{Reader, Writer, sys};
@@ -333,9 +333,7 @@ impl PacketReceiver {
             return Poll::Ready(end.clone().map(|()| None));
         }
         let count = loop {
-            if self.buffer.capacity() - self.buffer.len() < PIPE_BUF {
-                self.buffer.reserve(BLOCK);
-            }
+            make_room(&mut self.buffer, PIPE_BUF, BLOCK);
             match ready!(self.reader.poll_read_append(cx, &mut self.buffer)) {
                 Ok(0) if self.reader.comes_back() => {}
                 Ok(count) => break count,

@@ -1,6 +1,7 @@
 //! Memory that packets are received into, and which they share.
 
 use bytes::{Bytes, BytesMut};
+use sinew_core::make_room;
 
 /// Bytes of a block beyond the longest packet: so many go to packets before there is a new block.
 const BLOCK: usize = 64 << 10;
@@ -29,9 +30,8 @@ impl Buffer {
     /// Called again before anything was received, it gives the same memory.
     pub(crate) fn room(&mut self) -> &mut BytesMut {
         self.bytes.clear();
-        if self.bytes.capacity() < self.limit {
-            self.bytes.reserve(self.limit.saturating_add(BLOCK));
-        }
+        let block = self.limit.saturating_add(BLOCK);
+        make_room(&mut self.bytes, self.limit, block);
         &mut self.bytes
     }
 

@@ -1,13 +1,16 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::{FrameEncoder, Framing, Stage};
+use super::{BorrowedFrame, FrameEncoder, Framing, Stage};
 use crate::{Error, ErrorKind};
 
 /// Bytes of the length before a frame.
 const HEADER: usize = 4;
 /// Bytes that are made room for at once. More is made as it fills, whatever length a peer announces.
 const GROWTH: usize = 64 << 10;
+/// Bytes from which on a payload is written from where it is: a copy of fewer costs less than a write of
+/// two pieces.
+const BORROWED: usize = 1024;
 
 /// A [`Framing`] with its limit, as a [`Decoder`] and an [`Encoder`] of `tokio-util`.
 ///
@@ -154,6 +157,17 @@ impl FrameCodec {
         }
     }
 
+    fn borrow<'a>(&self, payload: &'a [u8]) -> Result<Option<BorrowedFrame<'a>>, Error> {
+        if payload.len() < BORROWED {
+            return Ok(None);
+        }
+        let header = self.header(payload)?;
+        Ok(match self.framing {
+            Framing::Lines => BorrowedFrame::new(&[], payload, b"\n"),
+            Framing::Length => BorrowedFrame::new(&header, payload, &[]),
+        })
+    }
+
     fn stage(&self, payload: &[u8], stage: &mut Stage) -> Result<(), Error> {
         let header = self.header(payload)?;
         match self.framing {
@@ -255,6 +269,10 @@ impl FrameEncoder<Bytes> for FrameCodec {
         }
         Ok(())
     }
+
+    fn borrow_frame<'a>(&mut self, payload: &'a Bytes) -> Result<Option<BorrowedFrame<'a>>, Error> {
+        self.borrow(payload)
+    }
 }
 
 macro_rules! copied {
@@ -262,6 +280,13 @@ macro_rules! copied {
         impl FrameEncoder<$payload> for FrameCodec {
             fn encode_frame(&mut self, payload: &$payload, stage: &mut Stage) -> Result<(), Error> {
                 self.stage(payload.as_ref(), stage)
+            }
+
+            fn borrow_frame<'a>(
+                &mut self,
+                payload: &'a $payload,
+            ) -> Result<Option<BorrowedFrame<'a>>, Error> {
+                self.borrow(payload.as_ref())
             }
         }
     )+};
@@ -281,5 +306,12 @@ copied!(
 impl<const N: usize> FrameEncoder<&[u8; N]> for FrameCodec {
     fn encode_frame(&mut self, payload: &&[u8; N], stage: &mut Stage) -> Result<(), Error> {
         self.stage(&payload[..], stage)
+    }
+
+    fn borrow_frame<'a>(
+        &mut self,
+        payload: &'a &[u8; N],
+    ) -> Result<Option<BorrowedFrame<'a>>, Error> {
+        self.borrow(&payload[..])
     }
 }

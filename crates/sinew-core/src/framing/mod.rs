@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::{error, fmt, io};
 
 pub use codec::FrameCodec;
-pub use encoder::{FrameEncoder, TokioCodec};
+pub use encoder::{BorrowedFrame, FrameEncoder, TokioCodec};
 pub use reader::FrameReader;
 pub use stage::Stage;
 pub use writer::FrameWriter;

@@ -12,7 +12,7 @@ use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
 use super::{FrameCodec, codec_error};
-use crate::{Error, TryRecvError, attempt};
+use crate::{Error, TryRecvError, attempt, make_room};
 
 /// Bytes asked for at first.
 const LEAST: usize = 8 << 10;
@@ -209,11 +209,8 @@ where
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let asked = self.read_size;
-        let room = |buffer: &BytesMut| buffer.capacity() - buffer.len();
-        if room(&self.buffer) < asked / 2 {
-            self.buffer.reserve(asked);
-        }
-        let room = room(&self.buffer);
+        make_room(&mut self.buffer, asked / 2, asked);
+        let room = self.buffer.capacity() - self.buffer.len();
         let io = Pin::new(&mut self.io);
         let count = ready!(poll_read_buf(io, cx, &mut self.buffer))?;
         if count == room {

@@ -96,7 +96,8 @@ impl Stage {
         Poll::Ready(Ok(written))
     }
 
-    fn advance(&mut self, mut count: usize) {
+    /// Drops bytes from the front.
+    pub(super) fn advance(&mut self, mut count: usize) {
         while let Some(first) = self.pieces.front_mut() {
             if count < first.len() {
                 first.advance(count);

@@ -1,5 +1,6 @@
 use std::fmt::{self, Display};
 use std::future::poll_fn;
+use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use tokio::io::AsyncWrite;
 
-use super::{FrameCodec, FrameEncoder, Stage, TokioCodec};
+use super::{BorrowedFrame, FrameCodec, FrameEncoder, Stage, TokioCodec};
 use crate::{Error, ErrorKind, MessageSink, TrySendError, attempt};
 
 /// Staged bytes from which on the sink is not ready: as many as a pipe holds.
@@ -218,9 +219,12 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
         E: FrameEncoder<M>,
     {
         self.check()?;
+        let mut accepted = false;
+        if let Some(frame) = self.borrow(&message)? {
+            return poll_fn(|cx| self.poll_borrowed(cx, &message, &frame, &mut accepted)).await;
+        }
         let mut frame = self.encode(&message)?;
         drop(message);
-        let mut accepted = false;
         let sent = poll_fn(|cx| self.poll_frame(cx, &mut frame, &mut accepted)).await;
         self.keep(frame);
         sent
@@ -238,13 +242,21 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
     where
         E: FrameEncoder<M>,
     {
-        let mut frame = match self.check().and_then(|()| self.encode(&message)) {
-            Ok(frame) => frame,
-            Err(error) => return Err(TrySendError::closed(message, error)),
-        };
         let mut accepted = false;
-        let sent = attempt(|cx| self.poll_frame(cx, &mut frame, &mut accepted));
-        self.keep(frame);
+        let sent = match self.check().and_then(|()| self.borrow(&message)) {
+            Ok(Some(frame)) => {
+                attempt(|cx| self.poll_borrowed(cx, &message, &frame, &mut accepted))
+            }
+            Ok(None) => match self.encode(&message) {
+                Ok(mut frame) => {
+                    let sent = attempt(|cx| self.poll_frame(cx, &mut frame, &mut accepted));
+                    self.keep(frame);
+                    sent
+                }
+                Err(error) => Some(Err(error)),
+            },
+            Err(error) => Some(Err(error)),
+        };
         match sent {
             Some(Err(error)) => Err(TrySendError::closed(message, error)),
             None if !accepted => Err(TrySendError::Full(message)),
@@ -311,6 +323,51 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
             }
             Err(error) => Poll::Ready(Err(self.fail(error))),
         }
+    }
+
+    /// What can be written without staging it.
+    fn borrow<'a, M>(&mut self, message: &'a M) -> Result<Option<BorrowedFrame<'a>>, Error>
+    where
+        E: FrameEncoder<M>,
+    {
+        if !self.io.is_write_vectored() {
+            return Ok(None);
+        }
+        self.encoder
+            .borrow_frame(message)
+            .map_err(|error| self.named(error))
+    }
+
+    /// Writes `frame`, which is `message`'s, after all that is staged. Once a part of it is written, the
+    /// rest is staged.
+    fn poll_borrowed<M>(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &M,
+        frame: &BorrowedFrame<'_>,
+        accepted: &mut bool,
+    ) -> Poll<Result<(), Error>>
+    where
+        E: FrameEncoder<M>,
+    {
+        if !*accepted {
+            ready!(self.poll_drain(cx, 0))?;
+            let io = Pin::new(&mut self.io);
+            let count = match ready!(io.poll_write_vectored(cx, &frame.slices())) {
+                Ok(0) => return Poll::Ready(Err(self.fail(io::ErrorKind::WriteZero.into()))),
+                Ok(count) => count,
+                Err(error) => return Poll::Ready(Err(self.fail(error))),
+            };
+            *accepted = true;
+            self.accepted += 1;
+            if count < frame.len() {
+                if let Err(error) = self.encoder.encode_frame(message, &mut self.stage) {
+                    return Poll::Ready(Err(self.fail(error.into())));
+                }
+                self.stage.advance(count);
+            }
+        }
+        self.poll_written(cx)
     }
 
     /// Writes `frame` after all that is staged. Once a part of it is written, the rest is staged.

@@ -23,6 +23,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     /// Forgets what is in it, and makes room for `longest` bytes, aligned to `align`.
+    #[inline]
     pub(crate) fn prepare(&mut self, longest: usize, align: usize) -> &mut BytesMut {
         self.memory.clear();
         let padding = self.memory.as_ptr().align_offset(align);
@@ -32,12 +33,15 @@ impl Buffer {
         }
         self.longest = longest;
         let padding = self.memory.as_ptr().align_offset(align);
-        self.memory.put_bytes(0, padding);
-        self.memory.advance(padding);
+        if padding > 0 {
+            self.memory.put_bytes(0, padding);
+            self.memory.advance(padding);
+        }
         &mut self.memory
     }
 
     /// What was received.
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.memory
     }

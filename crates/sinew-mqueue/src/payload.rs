@@ -66,6 +66,22 @@ pub(crate) fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// The payloads that a message can be made of.
+macro_rules! from_payload {
+    ($message:ty) => {
+        from_payload!(
+            $message: bytes::Bytes, bytes::BytesMut, Vec<u8>, Box<[u8]>, String, &'static [u8], &'static str
+        );
+    };
+    ($message:ty: $($payload:ty),+) => {
+        $(impl From<$payload> for $message {
+            fn from(payload: $payload) -> Self {
+                Self::new(payload)
+            }
+        })+
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,12 @@ use crate::sys::Descriptor;
 ///
 /// One that finds nothing tries again for up to 100 µs, as long as that has lately paid off; then it sleeps.
 ///
+/// # Memory
+///
+/// Payloads from 1 KiB on are not copied: they share the memory into which the kernel has written them, of two
+/// messages of full length, and it is used again once they are dropped. What is kept keeps at most eight
+/// times its length; to keep many for long, copy them.
+///
 /// # Its end
 ///
 /// There is none: a queue does not know whether somebody will send, and an unlinked one lives on with those

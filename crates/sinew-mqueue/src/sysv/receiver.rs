@@ -46,6 +46,12 @@ const LONGEST: usize = i32::MAX as usize;
 /// thread. A handler that the program has for `SIGURG` by then is kept, and called for all others; one that
 /// is installed later sees ours, too, and like any handler of this signal must not mind.
 ///
+/// # Memory
+///
+/// Payloads from 1 KiB on are not copied: they share the memory into which the kernel has written them, of two
+/// messages of full length, and it is used again once they are dropped. What is kept keeps at most eight
+/// times its length; to keep many for long, copy them.
+///
 /// # Its end
 ///
 /// The stream ends (`None`) when the queue is removed; nothing else ends it, because a queue does not know

@@ -9,7 +9,7 @@ const SHARE: usize = 8;
 /// Messages of full length for which memory is allocated at once.
 const MESSAGES: usize = 2;
 /// Bytes that are copied at once. The copy of more is one instruction for the whole, `rep movsb`, on
-/// processors that are said to be fast at it; with a target at a few bytes behind its source, modulo a page,
+/// processors that are said to be fast at it; with a target a few bytes behind its source, modulo a page,
 /// those of AMD take 25 times as long.
 const CHUNK: usize = 1024;
 
@@ -18,6 +18,7 @@ const CHUNK: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
     memory: BytesMut,
+    /// For what it has been made.
     longest: usize,
 }
 
@@ -31,7 +32,7 @@ impl Buffer {
             self.memory
                 .reserve(MESSAGES.saturating_mul(longest).saturating_add(align));
         }
-        self.longest = longest;
+        self.longest = self.longest.max(longest);
         let padding = self.memory.as_ptr().align_offset(align);
         if padding > 0 {
             self.memory.put_bytes(0, padding);

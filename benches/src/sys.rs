@@ -198,10 +198,26 @@ pub(crate) struct SysvQueue {
 /// The longest message: `kernel.msgmax`, as it is unless somebody has changed it.
 const MSGMAX: usize = 8192;
 
+/// A message as the calls take it.
+#[derive(Debug)]
 #[repr(C)]
-struct SysvMessage {
+pub(crate) struct SysvMessage {
     kind: libc::c_long,
     payload: [u8; MSGMAX],
+}
+
+impl SysvMessage {
+    pub(crate) fn new() -> Box<Self> {
+        Box::new(Self {
+            kind: 0,
+            payload: [0; MSGMAX],
+        })
+    }
+
+    pub(crate) fn payload(&mut self, len: usize) -> Result<&mut [u8]> {
+        let payload = self.payload.get_mut(..len);
+        payload.ok_or_else(|| "longer than kernel.msgmax".into())
+    }
 }
 
 impl SysvQueue {
@@ -222,35 +238,29 @@ impl SysvQueue {
         self.id
     }
 
-    pub(crate) fn send(&self, kind: i64, bytes: &[u8]) -> std::result::Result<(), Errno> {
-        let mut message = SysvMessage {
-            kind,
-            payload: [0; MSGMAX],
-        };
-        let Some(payload) = message.payload.get_mut(..bytes.len()) else {
-            return Err(Errno::INVAL);
-        };
-        payload.copy_from_slice(bytes);
+    pub(crate) fn send(
+        &self,
+        kind: i64,
+        message: &mut SysvMessage,
+        len: usize,
+    ) -> std::result::Result<(), Errno> {
+        message.kind = kind;
+        let len = len.min(MSGMAX);
         // SAFETY: a type and as many bytes after it.
-        match unsafe { libc::msgsnd(self.id, (&raw const message).cast(), bytes.len(), 0) } {
+        match unsafe { libc::msgsnd(self.id, (&raw const *message).cast(), len, 0) } {
             0 => Ok(()),
             _ => Err(last_errno()),
         }
     }
 
-    pub(crate) fn receive(&self, kind: i64, to: &mut [u8]) -> std::result::Result<usize, Errno> {
-        let mut message = SysvMessage {
-            kind: 0,
-            payload: [0; MSGMAX],
-        };
+    pub(crate) fn receive(
+        &self,
+        kind: i64,
+        message: &mut SysvMessage,
+    ) -> std::result::Result<usize, Errno> {
         // SAFETY: a type and as much room after it.
-        let count = unsafe { libc::msgrcv(self.id, (&raw mut message).cast(), MSGMAX, kind, 0) };
-        let count = usize::try_from(count).map_err(|_| last_errno())?;
-        let (Some(to), Some(from)) = (to.get_mut(..count), message.payload.get(..count)) else {
-            return Err(Errno::MSGSIZE);
-        };
-        to.copy_from_slice(from);
-        Ok(count)
+        let count = unsafe { libc::msgrcv(self.id, (&raw mut *message).cast(), MSGMAX, kind, 0) };
+        usize::try_from(count).map_err(|_| last_errno())
     }
 }
 

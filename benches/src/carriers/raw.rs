@@ -13,7 +13,7 @@ use crate::Result;
 use crate::measure::Record;
 use crate::payload::Stamp;
 use crate::session::Session;
-use crate::sys::{PosixQueue, SysvQueue};
+use crate::sys::{PosixQueue, SysvMessage, SysvQueue};
 
 /// Bytes that are read from a stream at once.
 const BLOCK: usize = 64 << 10;
@@ -34,6 +34,8 @@ enum Carrier {
         queue: SysvQueue,
         read: i64,
         write: i64,
+        inbox: Box<SysvMessage>,
+        outbox: Box<SysvMessage>,
     },
 }
 
@@ -93,6 +95,16 @@ impl Raw {
     }
 
     fn send(&mut self, stamp: Stamp) -> Result<()> {
+        if let Carrier::Sysv {
+            queue,
+            write,
+            outbox,
+            ..
+        } = &mut self.carrier
+        {
+            stamp.fill(outbox.payload(self.len)?);
+            return sysv_call(|| queue.send(*write, outbox, self.len));
+        }
         stamp.fill(&mut self.payload);
         let mut rest = self.payload.as_slice();
         loop {
@@ -104,7 +116,8 @@ impl Raw {
                     rustix::net::send(&ends.write, rest, SendFlags::NOSIGNAL)
                 }
                 Carrier::Posix { write, .. } => write.send(rest).map(|()| rest.len()),
-                Carrier::Sysv { queue, write, .. } => queue.send(*write, rest).map(|()| rest.len()),
+                // It was sent above.
+                Carrier::Sysv { .. } => return Ok(()),
             };
             match sent {
                 Ok(count) => {
@@ -120,7 +133,21 @@ impl Raw {
         }
     }
 
+    fn recv_sysv(&mut self) -> Result<&[u8]> {
+        let Carrier::Sysv {
+            queue, read, inbox, ..
+        } = &mut self.carrier
+        else {
+            return Err("no queue".into());
+        };
+        let count = sysv_call(|| queue.receive(*read, inbox))?;
+        Ok(inbox.payload(count)?)
+    }
+
     fn recv(&mut self) -> Result<&[u8]> {
+        if matches!(self.carrier, Carrier::Sysv { .. }) {
+            return self.recv_sysv();
+        }
         let streams = matches!(self.carrier, Carrier::Stream(_));
         while self.end - self.start < self.len {
             if self.start == self.end {
@@ -141,7 +168,8 @@ impl Raw {
                         .map(|(count, _)| count)
                 }
                 Carrier::Posix { read, .. } => read.receive(room),
-                Carrier::Sysv { queue, read, .. } => queue.receive(*read, room),
+                // It was received above.
+                Carrier::Sysv { .. } => return Err("no descriptor".into()),
             };
             match received {
                 Ok(0) => return Err("the peer has gone".into()),
@@ -168,6 +196,11 @@ fn wait(set: &OwnedFd) -> Result<()> {
             waited => return Ok(waited.map(drop)?),
         }
     }
+}
+
+/// These calls block.
+fn sysv_call<T>(call: impl FnMut() -> rustix::io::Result<T>) -> Result<T> {
+    Ok(rustix::io::retry_on_intr(call)?)
 }
 
 fn fifo(session: &mut Session, first: bool) -> Result<Ends> {
@@ -217,7 +250,13 @@ fn sysv(session: &mut Session, first: bool) -> Result<Carrier> {
         SysvQueue::attach(session.recv_text()?.parse()?)
     };
     let (read, write) = if first { (1, 2) } else { (2, 1) };
-    Ok(Carrier::Sysv { queue, read, write })
+    Ok(Carrier::Sysv {
+        queue,
+        read,
+        write,
+        inbox: SysvMessage::new(),
+        outbox: SysvMessage::new(),
+    })
 }
 
 pub(super) fn ask(session: &mut Session) -> Result<Record> {

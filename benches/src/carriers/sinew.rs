@@ -58,9 +58,9 @@ carry!(
     |receiver| Ok(receiver.recv().await?.ok_or(GONE)?.into_payload())
 );
 carry!(
-    sysv::Sender,
+    Typed,
     sysv::Receiver,
-    |sender, payload| sender.send(Bytes::copy_from_slice(payload)),
+    |sender, payload| sender.0.send_slice(payload, sender.1),
     |receiver| Ok(receiver.recv().await?.ok_or(GONE)?.into_payload())
 );
 carry!(
@@ -193,10 +193,12 @@ fn open_posix(session: &mut Session, first: bool) -> Result<(posix::Sender, posi
     Ok((sender, receiver))
 }
 
-fn open_sysv(session: &mut Session, first: bool) -> Result<(sysv::Sender, sysv::Receiver)> {
+/// The sender with the type of what it sends.
+type Typed = (sysv::Sender, i64);
+
+fn open_sysv(session: &mut Session, first: bool) -> Result<(Typed, sysv::Receiver)> {
     let (read, write) = if first { (1, 2) } else { (2, 1) };
     let options = sysv::Options::new()
-        .kind(write)
         .select(sysv::Select::Equal(read))
         .remove_on_drop(first);
     let queue = if first {
@@ -206,7 +208,8 @@ fn open_sysv(session: &mut Session, first: bool) -> Result<(sysv::Sender, sysv::
     } else {
         options.open(sysv::Target::Id(session.recv_text()?.parse()?))?
     };
-    Ok(queue.split())
+    let (sender, receiver) = queue.split();
+    Ok(((sender, write), receiver))
 }
 
 pub(super) fn ask(session: &mut Session) -> Result<Record> {

@@ -17,6 +17,7 @@
 //! In new programs prefer [`posix`].
 
 mod eager;
+#[macro_use]
 mod payload;
 mod sys;
 mod sysctl;

@@ -10,6 +10,8 @@ use libc::{c_int, c_long, c_void};
 use posixmq::PosixMq;
 use sinew_core::StableFd;
 
+use crate::payload::{self, Buffer};
+
 /// The descriptor of a POSIX queue.
 #[derive(Debug)]
 pub(crate) struct Descriptor(pub(crate) PosixMq);
@@ -18,6 +20,20 @@ impl Descriptor {
     /// Another descriptor of the same open file.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
+    }
+
+    /// mq_receive(3). `buffer` then holds the payload, of up to `longest` bytes, which is to be what the
+    /// queue's messages can have. Returns the priority.
+    pub(crate) fn receive(&self, buffer: &mut Buffer, longest: usize) -> io::Result<u32> {
+        let memory = buffer.prepare(longest, 1);
+        let (queue, to) = (self.0.as_raw_fd(), memory.as_mut_ptr().cast());
+        let mut priority = 0;
+        // SAFETY: the spare capacity of `memory`, which is empty, has room for `longest` bytes.
+        let len = unsafe { libc::mq_receive(queue, to, longest, &raw mut priority) };
+        let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+        // SAFETY: the kernel has written `len` bytes, which is at most `longest`.
+        unsafe { memory.set_len(len) };
+        Ok(priority)
     }
 }
 
@@ -63,7 +79,7 @@ pub(crate) fn get(key: i32, flags: c_int) -> io::Result<i32> {
 pub(crate) fn send(id: i32, kind: c_long, payload: &[u8], scratch: &mut Vec<u8>) -> io::Result<()> {
     scratch.clear();
     scratch.extend_from_slice(&kind.to_ne_bytes());
-    scratch.extend_from_slice(payload);
+    payload::append(scratch, payload);
     let message: *const c_void = scratch.as_ptr().cast();
     // SAFETY: `scratch` holds the tag and, right after it, as many bytes as the call is told.
     check(unsafe { libc::msgsnd(id, message, payload.len(), libc::IPC_NOWAIT) }).map(drop)
@@ -73,19 +89,19 @@ pub(crate) fn send(id: i32, kind: c_long, payload: &[u8], scratch: &mut Vec<u8>)
 /// payload.
 pub(crate) fn receive(
     id: i32,
-    buffer: &mut Vec<u8>,
+    buffer: &mut Buffer,
     longest: usize,
     kind: c_long,
     flags: c_int,
 ) -> io::Result<()> {
-    buffer.clear();
-    buffer.reserve(TAG + longest);
+    let memory = buffer.prepare(TAG + longest, align_of::<c_long>());
+    let to: *mut c_void = memory.as_mut_ptr().cast();
     let flags = flags | libc::IPC_NOWAIT;
-    // SAFETY: the spare capacity has room for the tag and `longest` bytes after it.
-    let len = unsafe { libc::msgrcv(id, buffer.as_mut_ptr().cast(), longest, kind, flags) };
+    // SAFETY: the spare capacity of `memory`, which is empty, has room for the tag and `longest` bytes after it.
+    let len = unsafe { libc::msgrcv(id, to, longest, kind, flags) };
     let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: the kernel has written the tag and `len` bytes, which is at most `longest`.
-    unsafe { buffer.set_len(TAG + len) };
+    unsafe { memory.set_len(TAG + len) };
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The second process of the tests on message queues; the first argument says what it does.
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -70,6 +71,13 @@ async fn main() {
             }
         }
         ["posix-exhaust", name] => exhaust(name),
+        ["posix-limits", name] => {
+            let options = posix::Options::new().create(true);
+            report(options.clone().max_messages(6).open(name).as_ref().err());
+            report(options.message_size(257).open(name).as_ref().err());
+            exhaust(name);
+        }
+        ["posix-view", place] => view(Path::new(place)),
         ["posix-files", name] => files(name),
         ["posix-list"] => match posix::list() {
             Ok(names) => println!("ok {names:?}"),
@@ -92,6 +100,7 @@ async fn main() {
         }
         ["idle"] => idle().await,
         ["sysv-limit", what] => limit(what).await,
+        ["sysv-limits"] => limits().await,
         ["sysv-give-up"] => give_up().await,
         ["sysv-held", id] => held(sysv::Target::Id(id.parse().unwrap())).await,
         // Sending needs no permission to read, and receiving none to write.
@@ -169,6 +178,49 @@ fn exhaust(name: &str) {
     queues.pop();
     // With one less, it goes on.
     report(options.open(format!("{name}-again")).as_ref().err());
+}
+
+/// Has queues seen, removed and made in the file system that is mounted at `place`.
+fn view(place: &Path) {
+    let here = || posix::list().unwrap();
+    let options = posix::Options::new().exclusive(true).unlink_on_drop(true);
+    let mut queue = options.open("/sinew-view").unwrap();
+    assert_eq!(here(), ["/sinew-view"]);
+    queue.try_send("12345").unwrap();
+    let shown = std::fs::read_to_string(place.join("sinew-view")).unwrap();
+    assert!(shown.starts_with("QSIZE:5 "), "{shown}");
+
+    std::fs::remove_file(place.join("sinew-view")).unwrap();
+    assert!(here().is_empty());
+    let gone = posix::Options::new().open("/sinew-view").unwrap_err();
+    assert!(
+        gone.to_string().contains("there is no such queue"),
+        "{gone}"
+    );
+    assert_eq!(queue.try_recv().unwrap().payload(), "12345");
+    drop(queue);
+
+    std::fs::File::create(place.join("made there")).unwrap();
+    assert_eq!(here(), ["/made there"]);
+    let mut made = posix::Options::new().open("/made there").unwrap();
+    made.try_send("x").unwrap();
+    posix::unlink("/made there").unwrap();
+    assert_eq!(std::fs::read_dir(place).unwrap().count(), 0);
+    report(None);
+}
+
+/// Reaches each limit of SysV queues, and shows that all goes on afterwards.
+async fn limits() {
+    let first = private();
+    let mut queue = private();
+    let options = sysv::Options::new().remove_on_drop(true);
+    report(options.open(sysv::Target::Private).as_ref().err());
+    report(queue.send(vec![1; 65]).await.as_ref().err());
+    report(queue.send(vec![1; 49]).await.as_ref().err());
+    report(queue.set_max_bytes(49).as_ref().err());
+    drop(first);
+    drop(private());
+    report(queue.send(vec![1; 48]).await.as_ref().err());
 }
 
 /// Reaches the limit of open files.

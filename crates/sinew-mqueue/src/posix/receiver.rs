@@ -15,7 +15,7 @@ use super::attributes::Attributes;
 use super::message::Message;
 use super::queue::Opened;
 use crate::eager::{Eager, Pause, Slice, Step, give};
-use crate::payload;
+use crate::payload::{self, Buffer};
 use crate::sys::Descriptor;
 
 /// The half of a [`Queue`](super::Queue) that receives: a `Stream` of [`Message`]s, the highest priority
@@ -26,6 +26,12 @@ use crate::sys::Descriptor;
 ///
 /// One that finds nothing tries again for up to 100 µs, as long as that has lately paid off; then it sleeps.
 ///
+/// # Memory
+///
+/// Payloads from 1 KiB on are not copied: they share the memory into which the kernel has written them, of two
+/// messages of full length, and it is used again once they are dropped. What is kept keeps at most eight
+/// times its length; to keep many for long, copy them.
+///
 /// # Its end
 ///
 /// There is none: a queue does not know whether somebody will send, and an unlinked one lives on with those
@@ -34,7 +40,7 @@ pub struct Receiver {
     opened: Arc<Opened>,
     descriptor: AsyncIo<Descriptor>,
     eager: Eager,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// The stream has yielded an error, and is over.
     fused: bool,
 }
@@ -47,7 +53,7 @@ impl Receiver {
             opened,
             descriptor,
             eager: Eager::new(Pause::Receiver),
-            buffer: Vec::new(),
+            buffer: Buffer::default(),
             fused: false,
         })
     }
@@ -78,8 +84,8 @@ impl Receiver {
     /// Cancel safe: a message is taken in the poll that returns it.
     pub async fn recv_into(&mut self, buffer: &mut Vec<u8>) -> Result<Option<u32>, Error> {
         let waiting = Waiting(self);
-        let (priority, len) = poll_fn(|cx| waiting.0.poll_found(cx)).await?;
-        buffer.extend_from_slice(waiting.0.buffer.get(..len).unwrap_or_default());
+        let priority = poll_fn(|cx| waiting.0.poll_found(cx)).await?;
+        payload::append(buffer, waiting.0.buffer.bytes());
         Ok(Some(priority))
     }
 
@@ -90,7 +96,7 @@ impl Receiver {
     /// [`Empty`](TryRecvError::Empty) if none is there now, otherwise as for [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Message, TryRecvError> {
         match self.attempt()? {
-            Some((priority, len)) => Ok(self.take(priority, len)),
+            Some(priority) => Ok(self.take(priority)),
             None => Err(TryRecvError::Empty),
         }
     }
@@ -138,12 +144,12 @@ impl Receiver {
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
-        let (priority, len) = ready!(self.poll_found(cx))?;
-        Poll::Ready(Ok(self.take(priority, len)))
+        let priority = ready!(self.poll_found(cx))?;
+        Poll::Ready(Ok(self.take(priority)))
     }
 
-    /// Ready with priority and length once there is a message in the buffer.
-    fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<(u32, usize), Error>> {
+    /// Ready with its priority once there is a message in the buffer.
+    fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32, Error>> {
         let turn = ready!(coop::poll_proceed(cx));
         let mut slice = Slice::default();
         loop {
@@ -159,34 +165,34 @@ impl Receiver {
             }
         }
         let Self {
-            descriptor, buffer, ..
+            opened,
+            descriptor,
+            buffer,
+            ..
         } = self;
-        let found = ready!(descriptor.poll_read_with(cx, |queue| queue.0.recv(buffer)));
+        let longest = opened.message_size;
+        let found = ready!(descriptor.poll_read_with(cx, |queue| queue.receive(buffer, longest)));
         Poll::Ready(found.map_err(|error| self.opened.error("mq_receive", error)))
     }
 
     /// Receives into the buffer if a message is there.
-    fn attempt(&mut self) -> Result<Option<(u32, usize)>, Error> {
-        self.prepare();
+    fn attempt(&mut self) -> Result<Option<u32>, Error> {
         let Self {
-            descriptor, buffer, ..
+            opened,
+            descriptor,
+            buffer,
+            ..
         } = self;
-        match descriptor.try_read_with(|queue| queue.0.recv(buffer)) {
+        let longest = opened.message_size;
+        match descriptor.try_read_with(|queue| queue.receive(buffer, longest)) {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(self.opened.error("mq_receive", error)),
         }
     }
 
-    /// The kernel asks for room for the longest message.
-    fn prepare(&mut self) {
-        if self.buffer.len() < self.opened.message_size {
-            self.buffer = vec![0; self.opened.message_size];
-        }
-    }
-
-    fn take(&mut self, priority: u32, len: usize) -> Message {
-        Message::new(payload::take(&mut self.buffer, 0..len)).with_priority(priority)
+    fn take(&mut self, priority: u32) -> Message {
+        Message::new(self.buffer.take(0)).with_priority(priority)
     }
 }
 

@@ -1,4 +1,4 @@
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sinew_core::{Attributes, Error};
 
 /// A message of a SysV queue: a payload and a type.
@@ -50,25 +50,7 @@ impl Message {
     }
 }
 
-macro_rules! from_payload {
-    ($($payload:ty),+) => {
-        $(impl From<$payload> for Message {
-            fn from(payload: $payload) -> Self {
-                Self::new(payload)
-            }
-        })+
-    };
-}
-
-from_payload!(
-    Bytes,
-    BytesMut,
-    Vec<u8>,
-    Box<[u8]>,
-    String,
-    &'static [u8],
-    &'static str
-);
+from_payload!(Message);
 
 impl From<Message> for sinew_core::Message {
     fn from(message: Message) -> Self {

@@ -17,7 +17,7 @@ use super::queue::{Opened, is_removed};
 use super::select::Select;
 use super::watch::Watcher;
 use crate::eager::{Eager, Pause, Slice, Step, give};
-use crate::payload;
+use crate::payload::{self, Buffer};
 use crate::sys::{self, TAG};
 
 /// Room for a payload to begin with, bytes; `kernel.msgmax` where nobody has changed it.
@@ -46,6 +46,12 @@ const LONGEST: usize = i32::MAX as usize;
 /// thread. A handler that the program has for `SIGURG` by then is kept, and called for all others; one that
 /// is installed later sees ours, too, and like any handler of this signal must not mind.
 ///
+/// # Memory
+///
+/// Payloads from 1 KiB on are not copied: they share the memory into which the kernel has written them, of two
+/// messages of full length, and it is used again once they are dropped. What is kept keeps at most eight
+/// times its length; to keep many for long, copy them.
+///
 /// # Its end
 ///
 /// The stream ends (`None`) when the queue is removed; nothing else ends it, because a queue does not know
@@ -61,7 +67,7 @@ pub struct Receiver {
     arguments: (c_long, c_int),
     watcher: Watcher,
     eager: Eager,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// Bytes of a payload for which there is room.
     room: usize,
     max_message: Option<usize>,
@@ -94,7 +100,7 @@ impl Receiver {
             select,
             arguments,
             eager: Eager::new(Pause::Receiver),
-            buffer: Vec::new(),
+            buffer: Buffer::default(),
             room: FIRST.min(max_message.unwrap_or(FIRST)),
             max_message,
             ended: false,
@@ -134,7 +140,7 @@ impl Receiver {
             return Ok(None);
         }
         let (kind, payload) = waiting.0.found();
-        buffer.extend_from_slice(payload);
+        payload::append(buffer, payload);
         Ok(Some(kind))
     }
 
@@ -296,16 +302,16 @@ impl Receiver {
     }
 
     fn empty(&mut self, kind: i64) -> Found {
-        self.buffer.clear();
+        let memory = self.buffer.prepare(TAG, 1);
         // It comes from a tag, so that it is one.
         if let Ok(tag) = sys::tag(kind) {
-            self.buffer.extend_from_slice(&tag.to_ne_bytes());
+            memory.extend_from_slice(&tag.to_ne_bytes());
         }
         Found::Message
     }
 
     fn found(&self) -> (i64, &[u8]) {
-        match self.buffer.split_first_chunk::<TAG>() {
+        match self.buffer.bytes().split_first_chunk::<TAG>() {
             Some((tag, payload)) => (sys::kind_of(c_long::from_ne_bytes(*tag)), payload),
             None => (0, &[]),
         }
@@ -313,8 +319,7 @@ impl Receiver {
 
     fn take(&mut self) -> Message {
         let (kind, _) = self.found();
-        let end = self.buffer.len();
-        Message::new(payload::take(&mut self.buffer, TAG..end)).with_kind(kind)
+        Message::new(self.buffer.take(TAG)).with_kind(kind)
     }
 }
 

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "mqueue")]
 mod mqueue;
+#[cfg(any(feature = "mqueue", feature = "shm", feature = "sync"))]
+mod parameters;
 #[cfg(feature = "pipe")]
 mod pipe;
 #[cfg(feature = "shm")]

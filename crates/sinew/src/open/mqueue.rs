@@ -1,9 +1,9 @@
 //! `mq:` and `sysvmq:` addresses.
 
-use std::fmt::Display;
-
-use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Messages, Scheme, SysvTarget};
+use sinew_core::{Address, BoxSink, BoxStream, Error, Messages, Scheme};
 use sinew_mqueue::{posix, sysv};
+
+use super::parameters::{exclusive, mode, named, target};
 
 pub(super) async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
     let (sink, stream): (BoxSink, BoxStream) = match address.scheme() {
@@ -16,7 +16,7 @@ pub(super) async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Erro
             )
         }
         _ => {
-            let opened = sysv_options(address)?.open(target(address)?);
+            let opened = sysv_options(address)?.open(target(address, "queue")?);
             let (sender, receiver) = opened.map_err(|error| named(error, address))?.split();
             (
                 Box::pin(Messages::new(sender)),
@@ -36,7 +36,7 @@ pub(super) async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
             ))
         }
         _ => {
-            let sender = sysv_options(address)?.open_sender(target(address)?);
+            let sender = sysv_options(address)?.open_sender(target(address, "queue")?);
             Box::pin(Messages::new(
                 sender.map_err(|error| named(error, address))?,
             ))
@@ -53,7 +53,7 @@ pub(super) async fn open_receiver(address: &Address) -> Result<BoxStream, Error>
             ))
         }
         _ => {
-            let receiver = sysv_options(address)?.open_receiver(target(address)?);
+            let receiver = sysv_options(address)?.open_receiver(target(address, "queue")?);
             Box::pin(Messages::new(
                 receiver.map_err(|error| named(error, address))?,
             ))
@@ -105,66 +105,4 @@ fn sysv_options(address: &Address) -> Result<sysv::Options, Error> {
         (None, None) => (sysv::Select::Any, 1),
     };
     Ok(options.select(select).kind(kind))
-}
-
-fn target(address: &Address) -> Result<sysv::Target, Error> {
-    let project = address.parse_param::<u8>("project")?;
-    let target = match address.sysv_target() {
-        Some(SysvTarget::Path(path)) => return Ok(sysv::Target::path(path, project.unwrap_or(1))),
-        Some(SysvTarget::Key(key)) => sysv::Target::Key(key),
-        Some(SysvTarget::Id(id)) => sysv::Target::Id(id),
-        _ => {
-            return Err(invalid(
-                address,
-                "it names no queue",
-                "write sysvmq: and a key such as 0x5e1f, `id=` and a number, or an absolute path",
-            ));
-        }
-    };
-    match project {
-        None => Ok(target),
-        Some(_) => Err(invalid(
-            address,
-            "`project` is for a path, and this is none",
-            "leave it out",
-        )),
-    }
-}
-
-fn exclusive(address: &Address) -> Result<bool, Error> {
-    if address.flag("exclusive") && !address.flag("create") {
-        return Err(invalid(
-            address,
-            "`exclusive` is for a queue that is made, and this one is opened",
-            "add `create`, or leave it out",
-        ));
-    }
-    Ok(address.flag("exclusive"))
-}
-
-fn mode(address: &Address) -> Result<Option<u32>, Error> {
-    let mode = address.mode("mode")?;
-    match mode.filter(|mode| mode & !0o777 != 0) {
-        None => Ok(mode),
-        Some(mode) => Err(invalid(
-            address,
-            format!("the mode {mode:o} has more than permission bits"),
-            format!("write {:o}", mode & 0o777),
-        )),
-    }
-}
-
-fn invalid(address: &Address, reason: impl Display, remedy: impl Display) -> Error {
-    Error::new(ErrorKind::InvalidAddress, "open")
-        .with_address(address)
-        .with_reason(reason.to_string())
-        .with_remedy(remedy.to_string())
-}
-
-/// Names the address in errors that know only themselves.
-fn named(error: Error, address: &Address) -> Error {
-    match error.address() {
-        Some(_) => error,
-        None => error.with_address(address),
-    }
 }

@@ -1,11 +1,11 @@
 //! `posixshm:`, `sysvshm:` and `mmap:` addresses.
 
-use std::fmt::Display;
-
-use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Messages, Scheme};
+use sinew_core::{Address, BoxSink, BoxStream, Error, Messages, Scheme};
 use sinew_memory::{MappedFile, PosixShm, SysvShm, SysvTarget};
 use sinew_shm::Wait;
 use sinew_shm::named::{Options, Place};
+
+use super::parameters::{exclusive, invalid, mode, named};
 
 pub(super) async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
     let opened = options(address)?.open(place(address)?).await;
@@ -102,43 +102,5 @@ fn target(address: &Address) -> Result<SysvTarget, Error> {
             "`project` is for a path, and this is none",
             "leave it out",
         )),
-    }
-}
-
-fn exclusive(address: &Address) -> Result<bool, Error> {
-    if address.flag("exclusive") && !address.flag("create") {
-        return Err(invalid(
-            address,
-            "`exclusive` is for memory that is made, and this is opened",
-            "add `create`, or leave it out",
-        ));
-    }
-    Ok(address.flag("exclusive"))
-}
-
-fn mode(address: &Address) -> Result<Option<u32>, Error> {
-    let mode = address.mode("mode")?;
-    match mode.filter(|mode| mode & !0o777 != 0) {
-        None => Ok(mode),
-        Some(mode) => Err(invalid(
-            address,
-            format!("the mode {mode:o} has more than permission bits"),
-            format!("write {:o}", mode & 0o777),
-        )),
-    }
-}
-
-fn invalid(address: &Address, reason: impl Display, remedy: impl Display) -> Error {
-    Error::new(ErrorKind::InvalidAddress, "open")
-        .with_address(address)
-        .with_reason(reason.to_string())
-        .with_remedy(remedy.to_string())
-}
-
-/// Names the address in errors that know only themselves.
-fn named(error: Error, address: &Address) -> Error {
-    match error.address() {
-        Some(_) => error,
-        None => error.with_address(address),
     }
 }

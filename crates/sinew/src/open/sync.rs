@@ -1,9 +1,9 @@
 //! `sem:`, `sysvsem:` and `futex:` addresses.
 
-use std::fmt::Display;
-
-use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Messages, Scheme, SysvTarget};
+use sinew_core::{Address, BoxSink, BoxStream, Error, Messages, Scheme};
 use sinew_sync::{Semaphore, SemaphoreOptions, WordOptions, WordSink, WordStream, sysv};
+
+use super::parameters::{exclusive, invalid, mode, named, target};
 
 /// What all three have: one object, for both directions.
 enum Opened {
@@ -99,7 +99,7 @@ async fn sysv(address: &Address) -> Result<sysv::Semaphore, Error> {
     if let Some(timeout) = address.duration("timeout")? {
         options = options.init_timeout(Some(timeout).filter(|timeout| !timeout.is_zero()));
     }
-    let set = options.open(target(address)?).await?;
+    let set = options.open(target(address, "set")?).await?;
     Ok(set.semaphore(index)?.undo(address.flag("undo")))
 }
 
@@ -116,66 +116,4 @@ fn word(address: &Address) -> Result<sinew_sync::Word, Error> {
         options = options.mode(mode);
     }
     options.open(path, address.parse_param("offset")?.unwrap_or(0))
-}
-
-fn target(address: &Address) -> Result<sysv::Target, Error> {
-    let project = address.parse_param::<u8>("project")?;
-    let target = match address.sysv_target() {
-        Some(SysvTarget::Path(path)) => return Ok(sysv::Target::path(path, project.unwrap_or(1))),
-        Some(SysvTarget::Key(key)) => sysv::Target::Key(key),
-        Some(SysvTarget::Id(id)) => sysv::Target::Id(id),
-        _ => {
-            return Err(invalid(
-                address,
-                "it names no set",
-                "write sysvsem: and a key such as 0x5e1f, `id=` and a number, or an absolute path",
-            ));
-        }
-    };
-    match project {
-        None => Ok(target),
-        Some(_) => Err(invalid(
-            address,
-            "`project` is for a path, and this is none",
-            "leave it out",
-        )),
-    }
-}
-
-fn exclusive(address: &Address) -> Result<bool, Error> {
-    if address.flag("exclusive") && !address.flag("create") {
-        return Err(invalid(
-            address,
-            "`exclusive` is for what is made, and this is opened",
-            "add `create`, or leave it out",
-        ));
-    }
-    Ok(address.flag("exclusive"))
-}
-
-fn mode(address: &Address) -> Result<Option<u32>, Error> {
-    let mode = address.mode("mode")?;
-    match mode.filter(|mode| mode & !0o777 != 0) {
-        None => Ok(mode),
-        Some(mode) => Err(invalid(
-            address,
-            format!("the mode {mode:o} has more than permission bits"),
-            format!("write {:o}", mode & 0o777),
-        )),
-    }
-}
-
-fn invalid(address: &Address, reason: impl Display, remedy: impl Display) -> Error {
-    Error::new(ErrorKind::InvalidAddress, "open")
-        .with_address(address)
-        .with_reason(reason.to_string())
-        .with_remedy(remedy.to_string())
-}
-
-/// Names the address in errors that know only themselves.
-fn named(error: Error, address: &Address) -> Error {
-    match error.address() {
-        Some(_) => error,
-        None => error.with_address(address),
-    }
 }

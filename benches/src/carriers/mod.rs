@@ -1,7 +1,8 @@
 //! The suite `carriers`: each mechanism that carries messages, through Sinew and by hand.
 //!
 //! By hand is a loop of raw system calls: the call is tried, and where it would block the process waits with
-//! epoll and tries again. What reads a stream reads as much as there is, and takes it apart. SysV queues
+//! epoll and tries again. On a stream a message has its length before it, as with Sinew: it is written with
+//! one call, without a copy, and what reads takes as much as there is, and takes it apart. SysV queues
 //! cannot be polled; by hand their calls block.
 
 mod meeting;

@@ -17,6 +17,9 @@ use crate::sys::{PosixQueue, SysvMessage, SysvQueue};
 
 /// Bytes that are read from a stream at once.
 const BLOCK: usize = 64 << 10;
+/// Bytes of the length before a message on a stream, as Sinew's own: other readers could not tell where it
+/// ends.
+const HEADER: usize = 4;
 
 /// What the calls are made on.
 enum Carrier {
@@ -48,7 +51,9 @@ struct Raw {
     /// What was read and not yet taken.
     start: usize,
     end: usize,
-    payload: Vec<u8>,
+    /// Bytes before the payload.
+    header: usize,
+    message: Vec<u8>,
 }
 
 impl Raw {
@@ -82,6 +87,11 @@ impl Raw {
             }
             Ok(set)
         };
+        let (header, mut message) = match carrier {
+            Carrier::Stream(_) => (HEADER, u32::try_from(len)?.to_be_bytes().to_vec()),
+            _ => (0, Vec::new()),
+        };
+        message.resize(header + len, 0);
         Ok(Self {
             readable: poll(epoll::EventFlags::IN)?,
             writable: poll(epoll::EventFlags::OUT)?,
@@ -90,7 +100,8 @@ impl Raw {
             buffer: vec![0; BLOCK],
             start: 0,
             end: 0,
-            payload: vec![0; len],
+            header,
+            message,
         })
     }
 
@@ -105,8 +116,8 @@ impl Raw {
             stamp.fill(outbox.payload(self.len)?);
             return sysv_call(|| queue.send(*write, outbox, self.len));
         }
-        stamp.fill(&mut self.payload);
-        let mut rest = self.payload.as_slice();
+        stamp.fill(self.message.get_mut(self.header..).unwrap_or_default());
+        let mut rest = self.message.as_slice();
         loop {
             let sent = match &self.carrier {
                 Carrier::Stream(ends) | Carrier::Packets(ends) => {
@@ -149,10 +160,14 @@ impl Raw {
             return self.recv_sysv();
         }
         let streams = matches!(self.carrier, Carrier::Stream(_));
-        while self.end - self.start < self.len {
+        let frame = loop {
+            let frame = self.header + self.payload_len()?;
+            if self.end - self.start >= frame {
+                break frame;
+            }
             if self.start == self.end {
                 (self.start, self.end) = (0, 0);
-            } else if self.buffer.len() - self.start < self.len {
+            } else if self.buffer.len() - self.start < frame {
                 self.buffer.copy_within(self.start..self.end, 0);
                 (self.start, self.end) = (0, self.end - self.start);
             }
@@ -179,12 +194,23 @@ impl Raw {
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
-        }
-        let message = self.start..self.start + self.len;
-        self.start = message.end;
+        };
+        let payload = self.start + self.header..self.start + frame;
+        self.start = payload.end;
         self.buffer
-            .get(message)
+            .get(payload)
             .ok_or_else(|| "the buffer is too short".into())
+    }
+
+    /// Of the next message, as far as it is known.
+    fn payload_len(&self) -> Result<usize> {
+        if self.header == 0 {
+            return Ok(self.len);
+        }
+        match self.buffer.get(self.start..self.end) {
+            Some([a, b, c, d, ..]) => Ok(usize::try_from(u32::from_be_bytes([*a, *b, *c, *d]))?),
+            _ => Ok(0),
+        }
     }
 }
 

@@ -56,9 +56,17 @@ impl<'a> BorrowedFrame<'a> {
         self.header.1 + self.payload.len() + self.trailer.len()
     }
 
-    pub(super) fn slices(&self) -> [IoSlice<'_>; 3] {
+    /// What is to be written, and how many slices it is.
+    pub(super) fn slices(&self) -> ([IoSlice<'_>; 3], usize) {
         let (header, len) = &self.header;
-        [&header[..*len], self.payload, self.trailer].map(IoSlice::new)
+        let pieces = [&header[..*len], self.payload, self.trailer];
+        let mut slices = [IoSlice::new(&[]); 3];
+        let mut count = 0;
+        for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+            slices[count] = IoSlice::new(piece);
+            count += 1;
+        }
+        (slices, count)
     }
 }
 

@@ -10,6 +10,9 @@ use tokio::io::AsyncWrite;
 const KEPT: usize = 4096;
 /// Bytes of memory that are kept for the next message.
 const RETAINED: usize = 64 << 10;
+/// Bytes that are copied at once. The copy of more is one instruction, `rep movsb`, for which AMD's
+/// processors take 25 times as long where the target lies a few bytes behind the source modulo a page.
+const CHUNK: usize = 1024;
 /// Pieces that are written at once.
 const SLICES: usize = 16;
 
@@ -35,7 +38,10 @@ impl Stage {
 
     /// Appends a copy of these bytes.
     pub fn put_slice(&mut self, bytes: &[u8]) {
-        self.tail.extend_from_slice(bytes);
+        self.tail.reserve(bytes.len());
+        for chunk in bytes.chunks(CHUNK) {
+            self.tail.extend_from_slice(chunk);
+        }
     }
 
     /// Appends these bytes, without copying them if they are many.

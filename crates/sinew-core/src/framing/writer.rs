@@ -352,8 +352,9 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
     {
         if !*accepted {
             ready!(self.poll_drain(cx, 0))?;
+            let (slices, count) = frame.slices();
             let io = Pin::new(&mut self.io);
-            let count = match ready!(io.poll_write_vectored(cx, &frame.slices())) {
+            let count = match ready!(io.poll_write_vectored(cx, &slices[..count])) {
                 Ok(0) => return Poll::Ready(Err(self.fail(io::ErrorKind::WriteZero.into()))),
                 Ok(count) => count,
                 Err(error) => return Poll::Ready(Err(self.fail(error))),

@@ -341,6 +341,7 @@ impl Region {
     ///
     /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) past the end, and
     /// [`Corrupted`](ErrorKind::Corrupted) if it [is truncated](Self::is_truncated).
+    #[inline]
     pub fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), Error> {
         self.check(offset, to.len(), 1)?;
         sys::copy_out(&self.inner.map, offset, to);
@@ -353,6 +354,7 @@ impl Region {
     ///
     /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) past the end, or if this process may only read, and
     /// [`Corrupted`](ErrorKind::Corrupted) if it [is truncated](Self::is_truncated).
+    #[inline]
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), Error> {
         self.check_writable()?;
         self.check(offset, from.len(), 1)?;
@@ -365,6 +367,7 @@ impl Region {
     /// # Errors
     ///
     /// As for [`read`](Self::read).
+    #[inline]
     pub fn load<T: Pod>(&self, offset: usize) -> Result<T, Error> {
         let mut value = T::zeroed();
         self.read(offset, bytemuck::bytes_of_mut(&mut value))?;
@@ -376,6 +379,7 @@ impl Region {
     /// # Errors
     ///
     /// As for [`write`](Self::write).
+    #[inline]
     pub fn store<T: Pod>(&self, offset: usize, value: &T) -> Result<(), Error> {
         self.write(offset, bytemuck::bytes_of(value))
     }
@@ -396,6 +400,7 @@ impl Region {
         })
     }
 
+    #[inline]
     fn check_writable(&self) -> Result<(), Error> {
         if self.inner.writable {
             return Ok(());
@@ -406,6 +411,7 @@ impl Region {
         ))
     }
 
+    #[inline]
     fn check(&self, offset: usize, len: usize, align: usize) -> Result<(), Error> {
         if !offset.is_multiple_of(align) {
             return Err(self.invalid(

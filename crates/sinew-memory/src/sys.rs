@@ -357,6 +357,7 @@ pub(crate) fn shared<T: Shared>(map: &Map, offset: usize) -> &T {
 }
 
 /// Copies out of memory that others may be writing.
+#[inline]
 pub(crate) fn copy_out(map: &Map, offset: usize, to: &mut [u8]) {
     assert!(
         offset <= map.len && to.len() <= map.len - offset,
@@ -368,6 +369,7 @@ pub(crate) fn copy_out(map: &Map, offset: usize, to: &mut [u8]) {
 }
 
 /// Copies into memory that others may be using.
+#[inline]
 pub(crate) fn copy_in(map: &Map, offset: usize, from: &[u8]) {
     assert!(
         offset <= map.len && from.len() <= map.len - offset,

@@ -14,6 +14,7 @@ use super::guard::{Guard, OwnerDied};
 use super::readers::Readers;
 use super::sentinel::{INTERVAL, Post};
 use super::{header, owner};
+use crate::budget;
 use crate::driver::{Driver, Word};
 use crate::sys::{self, Words};
 
@@ -168,10 +169,22 @@ impl Core {
         }
     }
 
+    /// Takes a lock without readers, if it is free.
+    #[inline]
+    pub(super) fn take_at_once(&self) -> Result<Option<Taken>, Error> {
+        if !budget::has_left() {
+            return Ok(None);
+        }
+        let me = owner::me()?;
+        Ok(self.state.try_lock(me).is_ok().then(|| Taken(self.clean())))
+    }
+
     pub(super) async fn take(&self) -> Result<Taken, Error> {
         let me = owner::me()?;
-        // Before it is taken: a future that is dropped here holds nothing.
-        tokio::task::coop::consume_budget().await;
+        if !budget::has_left() {
+            // Before it is taken: a future that is dropped here holds nothing.
+            budget::consume().await;
+        }
         let taken = match self.try_take(me, false) {
             Some(taken) => taken,
             None => self.take_slowly(me).await?,

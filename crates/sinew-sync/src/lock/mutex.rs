@@ -103,7 +103,11 @@ impl<T: Pod> Mutex<T> {
     ///
     /// Cancel safe: dropped before it is ready, it does not hold the lock, and a wake-up that was meant for it
     /// goes to another waiter.
+    #[inline]
     pub async fn lock(&self) -> LockResult<'_, T> {
+        if let Some(taken) = self.core.take_at_once()? {
+            return self.core.finish(taken);
+        }
         let taken = self.core.take().await?;
         self.core.finish(taken)
     }

@@ -12,6 +12,7 @@ use super::error::{LockError, LockResult, poisoned};
 use super::header::{self, Kind};
 use super::owner;
 use super::readers::Readers;
+use crate::budget;
 use crate::driver::Driver;
 
 /// A lock that one process may write under, or up to 56 read, awaited from Tokio.
@@ -152,7 +153,9 @@ impl<T: Pod> RwLock<T> {
     /// As for [`Mutex::lock`](crate::Mutex::lock).
     pub async fn read(&self) -> ReadResult<'_, T> {
         let me = owner::me()?;
-        tokio::task::coop::consume_budget().await;
+        if !budget::has_left() {
+            budget::consume().await;
+        }
         if let Some(guard) = self.try_enter(me)? {
             return Ok(guard);
         }

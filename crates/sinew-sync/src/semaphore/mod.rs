@@ -14,6 +14,7 @@ use sinew_ring::sync::SemaphoreState;
 pub use self::named::SemaphoreOptions;
 pub use self::permit::Permit;
 pub use self::units::{Acquired, SemaphoreSink, SemaphoreStream};
+use crate::budget;
 use crate::driver::{Driver, Word};
 use crate::sys::{self, Words};
 
@@ -115,8 +116,13 @@ impl Semaphore {
     /// Cancel safe: dropped before it is ready, it has taken nothing, and a wake-up that was meant for it goes
     /// to another waiter.
     #[doc(alias = "sem_wait")]
+    #[inline]
     pub async fn acquire(&self) -> Result<Permit<'_>, Error> {
-        self.take().await?;
+        if budget::has_left() && self.state.try_acquire() {
+            return Ok(Permit::new(self));
+        }
+        // In memory of its own: the future of a unit that is there stays small enough to be inlined.
+        Box::pin(self.take()).await?;
         Ok(Permit::new(self))
     }
 
@@ -175,6 +181,7 @@ impl Semaphore {
     ///
     /// `EOVERFLOW` at [`MAX`](Self::MAX).
     #[doc(alias = "sem_post")]
+    #[inline]
     pub fn post(&self) -> Result<(), Error> {
         match self.state.post() {
             Some(true) => {
@@ -182,14 +189,17 @@ impl Semaphore {
                 Ok(())
             }
             Some(false) => Ok(()),
-            None => Err(Error::from_raw_os_error(
-                "sem_post",
-                rustix::io::Errno::OVERFLOW.raw_os_error(),
-            )
+            None => Err(self.overflow()),
+        }
+    }
+
+    #[cold]
+    fn overflow(&self) -> Error {
+        let errno = rustix::io::Errno::OVERFLOW.raw_os_error();
+        Error::from_raw_os_error("sem_post", errno)
             .with_address(self.name())
             .with_reason(format!("it has {} units, the most there can be", Self::MAX))
-            .with_remedy("acquire before posting more")),
-        }
+            .with_remedy("acquire before posting more")
     }
 
     /// The units that are to be had; another process may change it at once.
@@ -217,7 +227,7 @@ impl Semaphore {
     pub(crate) async fn take(&self) -> Result<(), Error> {
         // A loop that always finds a unit must give others their turn, too. Before it is taken: a future
         // that is dropped here has nothing.
-        tokio::task::coop::consume_budget().await;
+        budget::consume().await;
         if self.state.try_acquire() {
             return Ok(());
         }

@@ -8,8 +8,8 @@ const MARGIN: usize = 128;
 /// the messages received into them share.
 ///
 /// Where nothing is in the buffer, and nobody holds a message of its block any more, the room is the whole
-/// block again, whose memory the caches still have. Called again before anything was received, it gives
-/// the same room.
+/// block again, whose memory the caches still have. So the room is for the next read alone: called again,
+/// it may be elsewhere, since another thread may have dropped a message meanwhile.
 ///
 /// An empty buffer does not begin in the first bytes of a page. The kernel keeps what it passes on at the
 /// beginning of pages (pipes, sockets) or behind a header of 48 bytes (queues), and copies it with

@@ -27,11 +27,16 @@ impl Buffer {
 
     /// An empty buffer with room for a packet. Where the earlier packets are gone, it is the old block.
     ///
-    /// Called again before anything was received, it gives the same memory.
+    /// Called again it may give other memory, where somebody dropped a packet meanwhile.
     pub(crate) fn room(&mut self) -> &mut BytesMut {
         self.bytes.clear();
         let block = self.limit.saturating_add(BLOCK);
         make_room(&mut self.bytes, self.limit, block);
+        &mut self.bytes
+    }
+
+    /// The buffer with the room that it was given last.
+    pub(crate) fn as_given(&mut self) -> &mut BytesMut {
         &mut self.bytes
     }
 

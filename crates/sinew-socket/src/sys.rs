@@ -253,7 +253,7 @@ pub(crate) fn receive_packets(socket: BorrowedFd<'_>, slots: &mut [Slot]) -> io:
         // SAFETY: the call filled this header, and its slot's memory, and this is the only time.
         slot.received = unsafe { take(&message.msg_hdr, len, &mut slot.fds) };
         let filled = len.min(iov.iov_len);
-        let buffer = slot.buffer.room();
+        let buffer = slot.buffer.as_given();
         // SAFETY: the kernel wrote so many bytes to the spare capacity of a buffer that was empty, and
         // to which nothing has happened since.
         unsafe { buffer.set_len(filled) };

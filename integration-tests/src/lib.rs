@@ -31,7 +31,7 @@ mod wrong;
 pub use board::Board;
 pub use foreign::{compile_c, program, python};
 pub use limited::{Limited, limited};
-pub use options::{BELLS, WAITS, bell_name, options, parse_options, wait_name};
+pub use options::{BELLS, WAITS, bell_name, one_way, options, parse_options, wait_name};
 pub use payload::Payloads;
 pub use peer::Peer;
 pub use place::region_place;

@@ -1,4 +1,4 @@
-use sinew_shm::{Doorbell, Options, Wait};
+use sinew_shm::{Doorbell, Options, Receiver, Sender, Wait};
 
 /// All ways of waiting.
 pub const WAITS: [Wait; 3] = [Wait::Adaptive, Wait::Park, Wait::Spin];
@@ -8,6 +8,14 @@ pub const BELLS: [Doorbell; 2] = [Doorbell::Auto, Doorbell::Socket];
 /// Options with these two set.
 pub fn options(wait: Wait, bell: Doorbell) -> Options {
     Options::new().wait(wait).doorbell(bell)
+}
+
+/// One direction of a fresh pair; what is not used is kept, so that nothing is closed.
+pub fn one_way(options: &Options) -> (Sender, Receiver, (Receiver, Sender)) {
+    let (left, right) = options.pair().unwrap();
+    let (sender, unused_receiver) = left.split();
+    let (unused_sender, receiver) = right.split();
+    (sender, receiver, (unused_receiver, unused_sender))
 }
 
 /// For a command line: see [`parse_options`].

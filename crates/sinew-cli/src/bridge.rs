@@ -15,8 +15,7 @@ pub(crate) async fn run(args: BridgeArgs) -> Result<(), Failure> {
     let carried = signals.unless(carried).await;
     report(&args, &bridge.report());
     if carried.is_err() {
-        // Dropped, its sinks would tell the receivers that this was all.
-        std::mem::forget(bridge);
+        bridge.abandon();
     }
     carried.map(drop)
 }

@@ -46,21 +46,19 @@ fn what_cannot_cross_is_said() {
     start(&["send", &address, "one", "two"]).end().done();
     let reader = start(&["recv", "-n", "2", &fifo]);
     until("no fifo", || place.file("f").exists());
-    let bridge = start(&["bridge", &format!("mq:{queue}"), &fifo]);
+    let bridge = start(&["bridge", &format!("mq:{queue}?unlink"), &fifo]);
     assert_eq!(reader.end().done(), b"one\ntwo\n");
     // A queue does not end.
     bridge.signal(Signal::INT);
     let ended = bridge.end();
-    // A bridge that is interrupted drops nothing, and so it removes nothing.
-    start_with(&["send", &format!("mq:{queue}?create&unlink")], "")
-        .end()
-        .done();
     assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     assert!(
         ended.stderr.contains("2 without their priority"),
         "{}",
         ended.stderr
     );
+    let gone = start(&["recv", &format!("mq:{queue}")]);
+    gone.end().failed(1, &["ENOENT"]);
 }
 
 /// A message that cannot cross at all is an error with a remedy, and the receiver does not take it for the end.

@@ -36,7 +36,7 @@ pub use framing::{
 };
 pub use message::{Credentials, Message};
 pub use messages::Messages;
-pub use room::make_room;
+pub use room::{make_room, put_chunks};
 pub use sink::{BoxSink, MessageSink};
 pub use stream::{BoxStream, MessageStream};
 pub use sys::StableFd;

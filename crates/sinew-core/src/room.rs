@@ -1,8 +1,11 @@
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 
 const PAGE: usize = 4096;
 /// Where in a page a read does not begin: see [`make_room`].
 const MARGIN: usize = 128;
+
+/// Bytes that are copied at once by [`put_chunks`].
+const CHUNK: usize = 1024;
 
 /// Makes room at the end of `buffer` for a read of `least` bytes or more, in blocks of `block` bytes that
 /// the messages received into them share.
@@ -33,12 +36,21 @@ pub fn make_room(buffer: &mut BytesMut, least: usize, block: usize) {
         buffer.reserve(block + MARGIN);
     }
     if buffer.is_empty() {
-        let into_page = buffer.as_ptr() as usize % PAGE;
+        let into_page = buffer.as_ptr().addr() % PAGE;
         let skipped = MARGIN.saturating_sub(into_page);
         if skipped > 0 && buffer.capacity() >= skipped + least {
             buffer.resize(skipped, 0);
             buffer.advance(skipped);
         }
+    }
+}
+
+/// Appends `bytes` to `buffer`, a kilobyte at a time.
+///
+/// A copy of more than about 2 KiB at once is one `rep movsb`, with the trap of [`make_room`].
+pub fn put_chunks(buffer: &mut impl BufMut, bytes: &[u8]) {
+    for chunk in bytes.chunks(CHUNK) {
+        buffer.put_slice(chunk);
     }
 }
 
@@ -98,8 +110,17 @@ mod tests {
         for block in [BLOCK, 64 << 10, 256 << 10, 1 << 20] {
             let mut buffer = BytesMut::new();
             make_room(&mut buffer, 4096, block);
-            assert!(buffer.as_ptr() as usize % PAGE >= MARGIN);
+            assert!(buffer.as_ptr().addr() % PAGE >= MARGIN);
             assert!(buffer.capacity() >= block);
         }
+    }
+
+    #[test]
+    fn what_is_put_in_chunks_is_whole() {
+        let bytes: Vec<u8> = (0_u32..5000).map(|index| index.to_le_bytes()[0]).collect();
+        let mut buffer = vec![1, 2];
+        put_chunks(&mut buffer, &bytes);
+        assert_eq!(buffer[..2], [1, 2]);
+        assert_eq!(buffer[2..], bytes);
     }
 }

@@ -48,5 +48,6 @@ pub use guard::leave_sigbus_alone;
 pub use posix::PosixShm;
 pub use region::{Region, View};
 pub use ring::{Layout, RingMemory, RingOptions};
+pub use sinew_core::sysv::Target as SysvTarget;
 pub use sys::Shared;
-pub use sysv::{SysvShm, SysvStat, SysvTarget};
+pub use sysv::{SysvShm, SysvStat};

@@ -1,45 +1,12 @@
 //! SysV shared memory.
 
-use std::fmt;
-use std::path::PathBuf;
-
 use rustix::io::Errno;
+use sinew_core::sysv::{Target as SysvTarget, ftok};
 use sinew_core::{Error, ErrorKind};
 
 use crate::memfd::system;
 use crate::region::{Origin, Parts, Region, check_len};
 use crate::sys::{self, Access, Map};
-
-/// Which SysV segment is meant. A number becomes a [`Key`](Self::Key).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SysvTarget {
-    /// A new segment without a key (`IPC_PRIVATE`). Other processes open it by its id.
-    Private,
-    /// The segment with this key. 0 is [`Private`](Self::Private).
-    Key(i32),
-    /// The segment that the kernel has given this id, as ipcs(1) lists it.
-    Id(i32),
-    /// The segment with the key that ftok(3) makes of a file, which must exist, and a number from 1 to 255.
-    Path(PathBuf, u8),
-}
-
-impl From<i32> for SysvTarget {
-    fn from(key: i32) -> Self {
-        Self::Key(key)
-    }
-}
-
-impl fmt::Display for SysvTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Private | Self::Key(0) => f.write_str("IPC_PRIVATE"),
-            Self::Key(key) => write!(f, "{key:#x}"),
-            Self::Id(id) => write!(f, "id={id}"),
-            Self::Path(path, project) => write!(f, "{}, project {project}", path.display()),
-        }
-    }
-}
 
 /// How a SysV segment is opened: a builder.
 ///
@@ -212,7 +179,7 @@ impl SysvShm {
             match self.attach(id, created) {
                 // Removed by somebody between the two calls.
                 Err(error)
-                    if matches!(self.target, SysvTarget::Key(_) | SysvTarget::Path(..))
+                    if matches!(self.target, SysvTarget::Key(_) | SysvTarget::Path { .. })
                         && error.errno().is_some_and(is_gone)
                         && tries < 100 => {}
                 attached => return attached,
@@ -236,7 +203,7 @@ impl SysvShm {
             SysvTarget::Id(id) => return Ok((*id, false)),
             SysvTarget::Private | SysvTarget::Key(0) => return Ok((self.make(0)?, true)),
             SysvTarget::Key(key) => *key,
-            SysvTarget::Path(path, project) => self.ftok(path, *project)?,
+            SysvTarget::Path { path, project } => ftok(path, *project)?,
         };
         let mut tries = 0;
         loop {
@@ -332,19 +299,6 @@ impl SysvShm {
             }
         }
         Ok(region)
-    }
-
-    /// The key as ftok(3) of the C library makes it.
-    fn ftok(&self, path: &std::path::Path, project: u8) -> Result<i32, Error> {
-        if project == 0 {
-            return Err(Error::new(ErrorKind::InvalidInput, "ftok")
-                .with_address(&self.target)
-                .with_reason("the project number 0 is not to be used")
-                .with_remedy("take one from 1 to 255"));
-        }
-        let stat = rustix::fs::stat(path).map_err(|errno| self.error("ftok", errno))?;
-        let key = u64::from(project) << 24 | (stat.st_dev & 0xff) << 16 | stat.st_ino & 0xffff;
-        Ok(u32::try_from(key).unwrap_or_default().cast_signed())
     }
 
     fn error(&self, operation: &'static str, errno: Errno) -> Error {

@@ -268,7 +268,7 @@ fn sysv_is_made_once_found_again_and_removed() {
 #[test]
 fn sysv_by_a_file_and_read_only() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let target = SysvTarget::Path(file.path().to_owned(), 7);
+    let target = SysvTarget::path(file.path(), 7);
     let region = SysvShm::new(target.clone())
         .exclusive(true)
         .size(4096)
@@ -282,13 +282,11 @@ fn sysv_by_a_file_and_read_only() {
     assert!(reader.write(0, b"y").is_err());
     drop(region);
     assert_eq!(errno(&SysvShm::new(target).open().unwrap_err()), "ENOENT");
-    let error = SysvShm::new(SysvTarget::Path("/nowhere".into(), 1))
+    let error = SysvShm::new(SysvTarget::path("/nowhere", 1))
         .open()
         .unwrap_err();
     assert_eq!(errno(&error), "ENOENT");
-    let error = SysvShm::new(SysvTarget::Path("/".into(), 0))
-        .open()
-        .unwrap_err();
+    let error = SysvShm::new(SysvTarget::path("/", 0)).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 

@@ -8,11 +8,6 @@ const SHARED: usize = 1024;
 const SHARE: usize = 8;
 /// Messages of full length for which memory is allocated at once.
 const MESSAGES: usize = 2;
-/// Bytes that are copied at once. The copy of more is one instruction for the whole, `rep movsb`, on
-/// processors that are said to be fast at it; with a target a few bytes behind its source, modulo a page,
-/// those of AMD take 25 times as long.
-const CHUNK: usize = 1024;
-
 /// Where messages are received, and from where they are handed over. Its memory is used again as soon as
 /// nobody has any of the payloads that are in it.
 #[derive(Debug, Default)]
@@ -56,14 +51,6 @@ impl Buffer {
         let mut bytes = self.memory.split().freeze();
         bytes.advance(head);
         bytes
-    }
-}
-
-/// Appends `bytes` to `buffer`.
-pub(crate) fn append(buffer: &mut Vec<u8>, bytes: &[u8]) {
-    buffer.reserve(bytes.len());
-    for chunk in bytes.chunks(CHUNK) {
-        buffer.extend_from_slice(chunk);
     }
 }
 
@@ -144,14 +131,5 @@ mod tests {
             assert_eq!(payload, vec![7; len]);
             assert_ne!(payload.as_ptr(), at);
         }
-    }
-
-    #[test]
-    fn what_is_appended_in_chunks_is_whole() {
-        let bytes: Vec<u8> = (0_u32..5000).map(|index| index.to_le_bytes()[0]).collect();
-        let mut buffer = vec![1, 2];
-        append(&mut buffer, &bytes);
-        assert_eq!(buffer[..2], [1, 2]);
-        assert_eq!(buffer[2..], bytes);
     }
 }

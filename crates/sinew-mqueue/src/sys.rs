@@ -8,9 +8,9 @@ use std::ptr;
 
 use libc::{c_int, c_long, c_void};
 use posixmq::PosixMq;
-use sinew_core::StableFd;
+use sinew_core::{StableFd, put_chunks};
 
-use crate::payload::{self, Buffer};
+use crate::payload::Buffer;
 
 /// The descriptor of a POSIX queue.
 #[derive(Debug)]
@@ -79,7 +79,8 @@ pub(crate) fn get(key: i32, flags: c_int) -> io::Result<i32> {
 pub(crate) fn send(id: i32, kind: c_long, payload: &[u8], scratch: &mut Vec<u8>) -> io::Result<()> {
     scratch.clear();
     scratch.extend_from_slice(&kind.to_ne_bytes());
-    payload::append(scratch, payload);
+    scratch.reserve(payload.len());
+    put_chunks(scratch, payload);
     let message: *const c_void = scratch.as_ptr().cast();
     // SAFETY: `scratch` holds the tag and, right after it, as many bytes as the call is told.
     check(unsafe { libc::msgsnd(id, message, payload.len(), libc::IPC_NOWAIT) }).map(drop)

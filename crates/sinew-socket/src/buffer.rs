@@ -45,3 +45,24 @@ impl Buffer {
         self.bytes.split().freeze()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As another thread may do while a system call fills the room.
+    #[test]
+    fn a_packet_that_is_dropped_moves_no_room_that_was_given() {
+        let mut buffer = Buffer::new(512);
+        buffer.room().extend_from_slice(&[7; 512]);
+        let held = buffer.take();
+        let given = buffer.room().as_ptr();
+        drop(held);
+        assert_eq!(buffer.as_given().as_ptr(), given);
+        assert_ne!(
+            buffer.room().as_ptr(),
+            given,
+            "the block is used from its front again"
+        );
+    }
+}

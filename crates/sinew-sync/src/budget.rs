@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use tokio::task::coop;
 
 /// Operations for one unit of the budget. Taking what is free lasts nanoseconds, no more than to ask Tokio
-/// whether it may go on: a loop that does nothing else yields after 4,096, within some 100 microseconds.
+/// whether it may go on: a loop that does nothing else yields after some 4,000, within 100 microseconds.
 const EACH: u32 = 32;
 
 thread_local! {

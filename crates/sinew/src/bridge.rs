@@ -137,6 +137,14 @@ impl Bridge {
         }
     }
 
+    /// Gives the bridge up in a process that is about to end, so that those who receive from it take it for a
+    /// crash: its sinks, which would tell them that this was all, are leaked. Its streams are dropped.
+    pub fn abandon(self) {
+        for lane in [Some(self.there), self.back].into_iter().flatten() {
+            std::mem::forget(lane.sink);
+        }
+    }
+
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let there = self.there.poll_run(cx)?;
         let back = match &mut self.back {

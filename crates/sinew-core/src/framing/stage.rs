@@ -6,13 +6,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
+use crate::put_chunks;
+
 /// Bytes from which on it is cheaper to keep a payload where it is than to copy it.
 const KEPT: usize = 4096;
 /// Bytes of memory that are kept for the next message.
 const RETAINED: usize = 64 << 10;
-/// Bytes that are copied at once. The copy of more is one instruction, `rep movsb`, for which AMD's
-/// processors take 25 times as long where the target lies a few bytes behind the source modulo a page.
-const CHUNK: usize = 1024;
 /// Pieces that are written at once.
 const SLICES: usize = 16;
 
@@ -39,9 +38,7 @@ impl Stage {
     /// Appends a copy of these bytes.
     pub fn put_slice(&mut self, bytes: &[u8]) {
         self.tail.reserve(bytes.len());
-        for chunk in bytes.chunks(CHUNK) {
-            self.tail.extend_from_slice(chunk);
-        }
+        put_chunks(&mut self.tail, bytes);
     }
 
     /// Appends these bytes, without copying them if they are many.
@@ -70,7 +67,12 @@ impl Stage {
         self.pieces.clear();
         self.pieces_len = 0;
         self.tail.clear();
-        if self.tail.capacity() > RETAINED {
+        self.give_back();
+    }
+
+    /// Keeps no more memory than is worth it, once the tail is empty.
+    fn give_back(&mut self) {
+        if self.tail.is_empty() && self.tail.try_reclaim(RETAINED + 1) {
             self.tail = BytesMut::new();
         }
     }
@@ -115,5 +117,6 @@ impl Stage {
             self.pieces.pop_front();
         }
         self.tail.advance(count.min(self.tail.len()));
+        self.give_back();
     }
 }

@@ -28,7 +28,8 @@ const BOUND: usize = 64 << 10;
 /// [`send`](Self::send) writes at once, and is done when the kernel has the whole message. As a `Sink`
 /// it collects: `start_send` stages, `poll_flush` writes all that is staged together. `poll_ready` waits
 /// while 64 KiB or more are staged ([`with_bound`](Self::with_bound)), so that the writer holds at most
-/// that and one message. Payloads of 4 KiB and more that are given as [`Bytes`] are not copied.
+/// that and one message. Payloads of 4 KiB and more that are given as [`Bytes`] are not copied;
+/// `send` copies none of 1 KiB and more that the kernel takes at once.
 ///
 /// # A send that is dropped
 ///

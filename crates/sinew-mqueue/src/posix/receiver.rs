@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use sinew_core::{AsyncIo, Error, TryRecvError};
+use sinew_core::{AsyncIo, Error, TryRecvError, put_chunks};
 use tokio::io::Interest;
 use tokio::task::coop;
 
@@ -15,7 +15,7 @@ use super::attributes::Attributes;
 use super::message::Message;
 use super::queue::Opened;
 use crate::eager::{Eager, Pause, Slice, Step, give};
-use crate::payload::{self, Buffer};
+use crate::payload::Buffer;
 use crate::sys::Descriptor;
 
 /// The half of a [`Queue`](super::Queue) that receives: a `Stream` of [`Message`]s, the highest priority
@@ -85,7 +85,7 @@ impl Receiver {
     pub async fn recv_into(&mut self, buffer: &mut Vec<u8>) -> Result<Option<u32>, Error> {
         let waiting = Waiting(self);
         let priority = poll_fn(|cx| waiting.0.poll_found(cx)).await?;
-        payload::append(buffer, waiting.0.buffer.bytes());
+        put_chunks(buffer, waiting.0.buffer.bytes());
         Ok(Some(priority))
     }
 

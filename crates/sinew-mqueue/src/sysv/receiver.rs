@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 use libc::{c_int, c_long};
-use sinew_core::{Error, ErrorKind, TryRecvError};
+use sinew_core::{Error, ErrorKind, TryRecvError, put_chunks};
 use tokio::task::coop;
 
 use super::attributes::Attributes;
@@ -17,7 +17,7 @@ use super::queue::{Opened, is_removed};
 use super::select::Select;
 use super::watch::Watcher;
 use crate::eager::{Eager, Pause, Slice, Step, give};
-use crate::payload::{self, Buffer};
+use crate::payload::Buffer;
 use crate::sys::{self, TAG};
 
 /// Room for a payload to begin with, bytes; `kernel.msgmax` where nobody has changed it.
@@ -140,7 +140,7 @@ impl Receiver {
             return Ok(None);
         }
         let (kind, payload) = waiting.0.found();
-        payload::append(buffer, payload);
+        put_chunks(buffer, payload);
         Ok(Some(kind))
     }
 

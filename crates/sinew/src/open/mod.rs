@@ -2,7 +2,13 @@
 
 #[cfg(feature = "mqueue")]
 mod mqueue;
-#[cfg(any(feature = "mqueue", feature = "shm", feature = "sync"))]
+#[cfg(any(
+    feature = "mqueue",
+    feature = "pipe",
+    feature = "shm",
+    feature = "socket",
+    feature = "sync"
+))]
 mod parameters;
 #[cfg(feature = "pipe")]
 mod pipe;

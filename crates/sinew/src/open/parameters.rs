@@ -2,12 +2,14 @@
 
 use std::fmt::Display;
 
+#[cfg(any(feature = "shm", feature = "socket"))]
+use sinew_core::Endpoint;
 use sinew_core::{Address, Error, ErrorKind};
-#[cfg(any(feature = "mqueue", feature = "sync"))]
+#[cfg(any(feature = "mqueue", feature = "shm", feature = "sync"))]
 use sinew_core::{SysvTarget, sysv::Target};
 
 /// The key, id or file by which a SysV object is named; `what` it is.
-#[cfg(any(feature = "mqueue", feature = "sync"))]
+#[cfg(any(feature = "mqueue", feature = "shm", feature = "sync"))]
 pub(super) fn target(address: &Address, what: &str) -> Result<Target, Error> {
     let project = address.parse_param::<u8>("project")?;
     let target = match address.sysv_target() {
@@ -35,6 +37,7 @@ pub(super) fn target(address: &Address, what: &str) -> Result<Target, Error> {
     }
 }
 
+#[cfg(any(feature = "mqueue", feature = "shm", feature = "sync"))]
 pub(super) fn exclusive(address: &Address) -> Result<bool, Error> {
     if address.flag("exclusive") && !address.flag("create") {
         return Err(invalid(
@@ -46,6 +49,12 @@ pub(super) fn exclusive(address: &Address) -> Result<bool, Error> {
     Ok(address.flag("exclusive"))
 }
 
+#[cfg(any(
+    feature = "mqueue",
+    feature = "shm",
+    feature = "socket",
+    feature = "sync"
+))]
 pub(super) fn mode(address: &Address) -> Result<Option<u32>, Error> {
     let mode = address.mode("mode")?;
     match mode.filter(|mode| mode & !0o777 != 0) {
@@ -55,6 +64,20 @@ pub(super) fn mode(address: &Address) -> Result<Option<u32>, Error> {
             format!("the mode {mode:o} has more than permission bits"),
             format!("write {:o}", mode & 0o777),
         )),
+    }
+}
+
+/// The mode of a socket's path.
+#[cfg(any(feature = "shm", feature = "socket"))]
+pub(super) fn endpoint_mode(address: &Address) -> Result<Option<u32>, Error> {
+    let mode = mode(address)?;
+    match (mode, address.endpoint()) {
+        (Some(_), Some(Endpoint::Abstract(_))) => Err(invalid(
+            address,
+            "an abstract name has no permissions, so there is no `mode`",
+            "leave it out, or use a path",
+        )),
+        _ => Ok(mode),
     }
 }
 

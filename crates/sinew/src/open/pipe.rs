@@ -1,11 +1,11 @@
 //! `exec:`, `fd:` and `fifo:` addresses.
 
-use std::fmt::Display;
-
 use sinew_core::{
     Address, BoxSink, BoxStream, Error, ErrorKind, Framing, MessageSink, MessageStream, Scheme,
 };
 use sinew_pipe::{Options, Reader, Writer, command, fifo, inherited};
+
+use super::parameters::{invalid, named};
 
 /// What `framing=` can be.
 #[derive(Debug, Clone, Copy)]
@@ -174,19 +174,4 @@ fn fifo_options(address: &Address) -> Result<fifo::Options, Error> {
 fn number(address: &Address) -> Result<i32, Error> {
     let number = address.rest().to_str().and_then(|rest| rest.parse().ok());
     number.ok_or_else(|| invalid(address, "it is no number", "write one, such as fd:0"))
-}
-
-fn invalid(address: &Address, reason: impl Display, remedy: impl Display) -> Error {
-    Error::new(ErrorKind::InvalidAddress, "open")
-        .with_address(address)
-        .with_reason(reason.to_string())
-        .with_remedy(remedy.to_string())
-}
-
-/// Names the address in errors that know only themselves.
-fn named(error: Error, address: &Address) -> Error {
-    match error.address() {
-        Some(_) => error,
-        None => error.with_address(address),
-    }
 }

@@ -1,11 +1,11 @@
 //! `posixshm:`, `sysvshm:` and `mmap:` addresses.
 
 use sinew_core::{Address, BoxSink, BoxStream, Error, Messages, Scheme};
-use sinew_memory::{MappedFile, PosixShm, SysvShm, SysvTarget};
+use sinew_memory::{MappedFile, PosixShm, SysvShm};
 use sinew_shm::Wait;
 use sinew_shm::named::{Options, Place};
 
-use super::parameters::{exclusive, invalid, mode, named};
+use super::parameters::{exclusive, mode, named, target};
 
 pub(super) async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
     let opened = options(address)?.open(place(address)?).await;
@@ -69,7 +69,7 @@ fn place(address: &Address) -> Result<Place, Error> {
             configure!(address, shm, unlink_on_drop, "unlink")
         }
         Scheme::SysvShm => {
-            let shm = SysvShm::new(target(address)?);
+            let shm = SysvShm::new(target(address, "segment")?);
             configure!(address, shm, remove_on_drop, "remove")
         }
         _ => {
@@ -77,30 +77,4 @@ fn place(address: &Address) -> Result<Place, Error> {
             configure!(address, file, remove_on_drop, "unlink")
         }
     })
-}
-
-fn target(address: &Address) -> Result<SysvTarget, Error> {
-    let project = address.parse_param::<u8>("project")?;
-    let target = match address.sysv_target() {
-        Some(sinew_core::SysvTarget::Path(path)) => {
-            return Ok(SysvTarget::Path(path.to_path_buf(), project.unwrap_or(1)));
-        }
-        Some(sinew_core::SysvTarget::Key(key)) => SysvTarget::Key(key),
-        Some(sinew_core::SysvTarget::Id(id)) => SysvTarget::Id(id),
-        _ => {
-            return Err(invalid(
-                address,
-                "it names no segment",
-                "write sysvshm: and a key such as 0x5e1f, `id=` and a number, or an absolute path",
-            ));
-        }
-    };
-    match project {
-        None => Ok(target),
-        Some(_) => Err(invalid(
-            address,
-            "`project` is for a path, and this is none",
-            "leave it out",
-        )),
-    }
 }

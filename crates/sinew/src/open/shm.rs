@@ -1,11 +1,12 @@
 //! `shm:` addresses.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Messages};
 use sinew_shm::{Channel, Endpoint, Options, Wait};
 use tokio::time::Instant;
+
+use super::parameters::{endpoint_mode, invalid, named};
 
 /// For how long to wait for a listener where the address does not say.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -127,7 +128,7 @@ fn options(address: &Address, role: Role) -> Result<Options, Error> {
     if let Some(bytes) = address.size("max-message")? {
         options = options.max_message(bytes);
     }
-    if let Some(mode) = mode(address)? {
+    if let Some(mode) = endpoint_mode(address)? {
         if role == Role::Listen {
             options = options.mode(mode);
         } else if address.flag("connect") {
@@ -143,40 +144,4 @@ fn options(address: &Address, role: Role) -> Result<Options, Error> {
         Some("spin") => options.wait(Wait::Spin),
         _ => options.wait(Wait::Adaptive),
     })
-}
-
-fn mode(address: &Address) -> Result<Option<u32>, Error> {
-    let Some(mode) = address.mode("mode")? else {
-        return Ok(None);
-    };
-    if let Some(sinew_core::Endpoint::Abstract(_)) = address.endpoint() {
-        return Err(invalid(
-            address,
-            "an abstract name has no permissions, so there is no `mode`",
-            "leave it out (the same user and root may connect), or use a path",
-        ));
-    }
-    if mode & !0o777 != 0 {
-        return Err(invalid(
-            address,
-            format!("the mode {mode:o} has more than permission bits"),
-            format!("write {:o}", mode & 0o777),
-        ));
-    }
-    Ok(Some(mode))
-}
-
-fn invalid(address: &Address, reason: impl Display, remedy: impl Display) -> Error {
-    Error::new(ErrorKind::InvalidAddress, "open")
-        .with_address(address)
-        .with_reason(reason.to_string())
-        .with_remedy(remedy.to_string())
-}
-
-/// Names the address in errors about the options, which know only themselves.
-fn named(error: Error, address: &Address) -> Error {
-    match error.address() {
-        Some(_) => error,
-        None => error.with_address(address),
-    }
 }

@@ -1,6 +1,5 @@
 //! `unix:`, `unix-dgram:`, `unix-seqpacket:`, `tcp:` and `udp:` addresses.
 
-use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::str::FromStr;
@@ -14,6 +13,8 @@ use sinew_core::{
 };
 use sinew_socket::unix::{datagram, seqpacket, stream};
 use sinew_socket::{tcp, udp};
+
+use super::parameters::{endpoint_mode, invalid, named};
 
 /// For how long to wait for a listener where the address does not say.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -435,23 +436,9 @@ fn host_port(address: &Address) -> Result<(&str, &str), Error> {
 }
 
 fn mode(address: &Address, role: Role) -> Result<Option<u32>, Error> {
-    let Some(mode) = address.mode("mode")? else {
+    let Some(mode) = endpoint_mode(address)? else {
         return Ok(None);
     };
-    if let Some(sinew_core::Endpoint::Abstract(_)) = address.endpoint() {
-        return Err(invalid(
-            address,
-            "an abstract name has no permissions, so there is no `mode`",
-            "leave it out, or use a path",
-        ));
-    }
-    if mode & !0o777 != 0 {
-        return Err(invalid(
-            address,
-            format!("the mode {mode:o} has more than permission bits"),
-            format!("write {:o}", mode & 0o777),
-        ));
-    }
     if role == Role::Connect && address.flag("connect") {
         return Err(invalid(
             address,
@@ -460,19 +447,4 @@ fn mode(address: &Address, role: Role) -> Result<Option<u32>, Error> {
         ));
     }
     Ok(Some(mode))
-}
-
-fn invalid(address: &Address, reason: impl Display, remedy: impl Display) -> Error {
-    Error::new(ErrorKind::InvalidAddress, "open")
-        .with_address(address)
-        .with_reason(reason.to_string())
-        .with_remedy(remedy.to_string())
-}
-
-/// Names the address in errors about the options, which know only themselves.
-fn named(error: Error, address: &Address) -> Error {
-    match error.address() {
-        Some(_) => error,
-        None => error.with_address(address),
-    }
 }

@@ -40,14 +40,16 @@ mod region;
 mod ring;
 mod sys;
 mod sysv;
+mod view;
 
 pub use attachments::Attachments;
 pub use file::MappedFile;
 pub use frozen::{Draft, Frozen};
 pub use guard::leave_sigbus_alone;
 pub use posix::PosixShm;
-pub use region::{Region, View};
+pub use region::Region;
 pub use ring::{Layout, RingMemory, RingOptions};
 pub use sinew_core::sysv::Target as SysvTarget;
 pub use sys::Shared;
 pub use sysv::{SysvShm, SysvStat};
+pub use view::{Slot, View};

@@ -1,8 +1,5 @@
 //! Memory that several processes read and write.
 
-use std::fmt;
-use std::marker::PhantomData;
-use std::ops::Deref;
 use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -14,6 +11,7 @@ use sinew_core::{Error, ErrorKind};
 use crate::guard::{self, Guard};
 use crate::memfd::{self, system};
 use crate::sys::{self, Access, Map, Shared};
+use crate::view::{Slot, View};
 
 /// Memory that several processes may read and write at the same time.
 ///
@@ -194,6 +192,10 @@ impl Region {
                 remove_on_drop: parts.remove_on_drop,
             }),
         })
+    }
+
+    pub(crate) fn map(&self) -> &Map {
+        &self.inner.map
     }
 
     pub(crate) fn origin(&self) -> &Origin {
@@ -393,11 +395,18 @@ impl Region {
     pub fn view<T: Shared>(&self, offset: usize) -> Result<View<T>, Error> {
         self.check_writable()?;
         self.check(offset, size_of::<T>(), align_of::<T>())?;
-        Ok(View {
-            region: self.clone(),
-            offset,
-            of: PhantomData,
-        })
+        Ok(View::new(self, offset))
+    }
+
+    /// A value at `offset`, to be copied out and in again and again: the range is checked once, here.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) past the end, or if this process may only read.
+    pub fn slot<T: Pod>(&self, offset: usize) -> Result<Slot<T>, Error> {
+        self.check_writable()?;
+        self.check(offset, size_of::<T>(), 1)?;
+        Ok(Slot::new(self, offset))
     }
 
     #[inline]
@@ -479,53 +488,6 @@ pub(crate) fn check_len(len: usize) -> Result<(), Error> {
     Err(Error::new(ErrorKind::InvalidInput, "region")
         .with_reason("it would have no bytes")
         .with_remedy("ask for at least one"))
-}
-
-/// Atomics in a [`Region`], which they keep mapped.
-pub struct View<T> {
-    region: Region,
-    offset: usize,
-    of: PhantomData<T>,
-}
-
-impl<T> View<T> {
-    /// Where it is.
-    pub fn region(&self) -> &Region {
-        &self.region
-    }
-
-    /// The offset in the region, bytes.
-    pub fn offset(&self) -> usize {
-        self.offset
-    }
-}
-
-impl<T: Shared> Deref for View<T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        sys::shared(&self.region.inner.map, self.offset)
-    }
-}
-
-impl<T> Clone for View<T> {
-    fn clone(&self) -> Self {
-        Self {
-            region: self.region.clone(),
-            offset: self.offset,
-            of: PhantomData,
-        }
-    }
-}
-
-impl<T> fmt::Debug for View<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View")
-            .field("region", &self.region.inner.name)
-            .field("offset", &self.offset)
-            .finish()
-    }
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
+use bytemuck::Pod;
 use rustix::io;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use sinew_core::{Error, ErrorKind};
 
 use crate::guard::{self, Range};
 use crate::memfd;
+use crate::region::Region;
 
 /// What may be done with a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -347,13 +349,64 @@ shared!(
 // SAFETY: an array has nothing besides its elements.
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
 
-/// The atomics at `offset`, which the caller has checked to be inside and aligned.
-#[inline]
-pub(crate) fn shared<T: Shared>(map: &Map, offset: usize) -> &T {
-    debug_assert!(offset + size_of::<T>() <= map.len && offset.is_multiple_of(align_of::<T>()));
-    // SAFETY: inside of the mapping, which begins at a page, hence aligned; `T` is fine with any bits and with
-    // their changing.
-    unsafe { map.at(offset).cast().as_ref() }
+/// A place in a region for a `T`, which it keeps mapped.
+#[derive(Debug, Clone)]
+pub(crate) struct Place<T> {
+    at: NonNull<T>,
+    region: Region,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread; what lies there is lent if it is `Shared`, and
+// otherwise copied.
+unsafe impl<T> Send for Place<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Place<T> {}
+
+impl<T> Place<T> {
+    /// The place at `offset`, which the caller has checked to be inside.
+    pub(crate) fn new(region: &Region, offset: usize) -> Self {
+        let map = region.map();
+        assert!(
+            offset <= map.len && size_of::<T>() <= map.len - offset,
+            "checked by the caller"
+        );
+        Self {
+            at: map.at(offset).cast(),
+            region: region.clone(),
+        }
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+}
+
+impl<T: Shared> Place<T> {
+    /// The atomics here; the caller has checked that they are aligned.
+    #[inline]
+    pub(crate) fn shared(&self) -> &T {
+        debug_assert!(self.at.is_aligned(), "checked by the caller");
+        // SAFETY: inside of the mapping, which the region keeps; `T` is fine with any bits and with their
+        // changing.
+        unsafe { self.at.as_ref() }
+    }
+}
+
+impl<T: Pod> Place<T> {
+    /// Copies the value out, which others may be writing.
+    #[inline]
+    pub(crate) fn copy_out(&self) -> T {
+        // SAFETY: inside of the mapping, which the region keeps. Others may write meanwhile: then the copy holds
+        // arbitrary bits, which is all that the caller assumes of it, and with which `T` is fine.
+        unsafe { self.at.read_unaligned() }
+    }
+
+    /// Copies a value in. The caller has checked that the mapping is writable.
+    #[inline]
+    pub(crate) fn copy_in(&self, value: &T) {
+        // SAFETY: inside of the mapping, which the region keeps, and no reference to it exists but of atomics.
+        unsafe { self.at.write_unaligned(*value) }
+    }
 }
 
 /// Copies out of memory that others may be writing.

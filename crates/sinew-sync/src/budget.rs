@@ -18,16 +18,21 @@ pub(crate) fn proceed(cx: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
-/// Whether something that may succeed at once for ever may be tried; if not, [`consume`] comes first.
+/// Asked before something that may succeed at once for ever: gives other tasks their turn now and then.
 #[inline]
-pub(crate) fn has_left() -> bool {
-    let left = LEFT.get();
-    LEFT.set(left.saturating_sub(1));
-    left > 0
+pub(crate) fn poll(cx: &mut Context<'_>) -> Poll<()> {
+    match LEFT.get() {
+        0 => refill(cx),
+        left => {
+            LEFT.set(left - 1);
+            Poll::Ready(())
+        }
+    }
 }
 
-/// Gives other tasks their turn now and then.
-pub(crate) async fn consume() {
-    coop::consume_budget().await;
-    LEFT.set(EACH);
+#[cold]
+fn refill(cx: &mut Context<'_>) -> Poll<()> {
+    ready!(proceed(cx));
+    LEFT.set(EACH - 1);
+    Poll::Ready(())
 }

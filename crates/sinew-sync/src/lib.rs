@@ -15,6 +15,7 @@ mod driver;
 mod futex;
 mod lock;
 mod semaphore;
+mod slow;
 mod sys;
 pub mod sysv;
 mod word;

@@ -95,13 +95,13 @@ impl Condvar {
     /// meant for it goes to another waiter.
     pub async fn wait<'a, T: Pod>(&self, guard: Guard<'a, T>) -> LockResult<'a, T> {
         let driver = Driver::current()?;
-        let core = guard.core();
+        let lock = guard.lock();
         let _waiter = Waiter::new(&self.waiters);
         let turn = self.turn.load(Ordering::SeqCst);
         drop(guard);
         driver.wait(&self.turn, turn).await?;
-        let taken = core.take().await?;
-        core.finish(taken)
+        let taken = lock.core.take().await?;
+        lock.finish(taken)
     }
 
     /// As [`wait`](Self::wait), for `timeout` at most, after which the lock is free.
@@ -135,14 +135,14 @@ impl Condvar {
         guard: Guard<'a, T>,
         timeout: Option<Duration>,
     ) -> LockResult<'a, T> {
-        let core = guard.core();
+        let lock = guard.lock();
         let waiter = Waiter::new(&self.waiters);
         let turn = self.turn.load(Ordering::SeqCst);
         drop(guard);
         let _any = sys::wait(&self.turn, turn, timeout);
         drop(waiter);
-        let taken = core.blocking_take(None)?;
-        core.finish(taken)
+        let taken = lock.core.blocking_take(None)?;
+        lock.finish(taken)
     }
 
     /// Wakes one of those who wait. Whether there was one.

@@ -1,16 +1,14 @@
 //! What mutex and rwlock have in common: one owner, who may die.
 
-use std::future::Future;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use bytemuck::Pod;
 use sinew_core::Error;
 use sinew_memory::{Region, View};
 use sinew_ring::sync::MutexState;
 
-use super::error::{LockError, LockResult, poisoned, timed_out};
-use super::guard::{Guard, OwnerDied};
+use super::error::timed_out;
 use super::readers::Readers;
 use super::sentinel::{INTERVAL, Post};
 use super::{header, owner};
@@ -42,27 +40,23 @@ pub(super) struct Core {
     clean: View<AtomicU32>,
     /// Of a rwlock, whom a writer has to wait for as well.
     readers: Option<Readers>,
-    /// Where the data are.
-    data: usize,
 }
 
 /// Taken, and what was found.
 #[derive(Debug)]
-pub(super) struct Taken(Clean);
+pub(super) struct Taken(pub(super) Clean);
 
 impl Core {
     pub(super) fn attach(
         region: &Region,
         offset: usize,
         readers: Option<Readers>,
-        data: usize,
     ) -> Result<Self, Error> {
         Ok(Self {
             state: region.view(offset + STATE)?,
             turn: region.view(offset + STATE + MutexState::TURN_OFFSET)?,
             clean: region.view(offset + CLEAN)?,
             readers,
-            data,
         })
     }
 
@@ -76,14 +70,6 @@ impl Core {
 
     pub(super) fn turn(&self) -> &Word {
         &self.turn
-    }
-
-    pub(super) fn load<T: Pod>(&self) -> Result<T, Error> {
-        self.state.region().load(self.data)
-    }
-
-    pub(super) fn store<T: Pod>(&self, value: &T) -> Result<(), Error> {
-        self.state.region().store(self.data, value)
     }
 
     pub(super) fn set_clean(&self, clean: Clean) {
@@ -156,35 +142,18 @@ impl Core {
         holder == 0 || owner::is_dead(holder)
     }
 
-    #[inline]
-    pub(super) fn finish<T: Pod>(&self, Taken(clean): Taken) -> LockResult<'_, T> {
-        if clean == Clean::Poisoned {
-            self.unlock();
-            return Err(LockError::Poisoned(poisoned(self.name())));
-        }
-        let guard = Guard::new(self)?;
-        match clean {
-            Clean::Yes => Ok(guard),
-            _ => Err(LockError::OwnerDied(OwnerDied::new(guard))),
-        }
-    }
-
     /// Takes a lock without readers, if it is free.
     #[inline]
-    pub(super) fn take_at_once(&self) -> Result<Option<Taken>, Error> {
-        if !budget::has_left() {
-            return Ok(None);
-        }
-        let me = owner::me()?;
-        Ok(self.state.try_lock(me).is_ok().then(|| Taken(self.clean())))
+    pub(super) fn take_at_once(&self) -> Option<Taken> {
+        let me = owner::known()?;
+        self.state.try_lock(me).ok()?;
+        Some(Taken(self.clean()))
     }
 
     pub(super) async fn take(&self) -> Result<Taken, Error> {
         let me = owner::me()?;
-        if !budget::has_left() {
-            // Before it is taken: a future that is dropped here holds nothing.
-            budget::consume().await;
-        }
+        // Before it is taken: a future that is dropped here holds nothing.
+        poll_fn(budget::poll).await;
         let taken = match self.try_take(me, false) {
             Some(taken) => taken,
             None => self.take_slowly(me).await?,
@@ -279,28 +248,6 @@ impl Core {
             }
             look = sys::wait(&self.turn, turn, Some(span)) == Err(rustix::io::Errno::TIMEDOUT);
         }
-    }
-
-    pub(super) async fn within<R>(
-        &self,
-        timeout: Duration,
-        work: impl Future<Output = R>,
-    ) -> Result<R, Error> {
-        match tokio::time::timeout(timeout, work).await {
-            Ok(done) => Ok(done),
-            Err(_) => Err(timed_out(self.name(), timeout)),
-        }
-    }
-
-    /// Takes the lock, whatever became of earlier owners, and writes the data anew.
-    pub(super) async fn reset<T: Pod>(&self, value: &T) -> Result<(), Error> {
-        let Taken(_) = self.take().await?;
-        let stored = self.store(value);
-        if stored.is_ok() {
-            self.set_clean(Clean::Yes);
-        }
-        self.unlock();
-        stored
     }
 }
 

@@ -4,7 +4,8 @@ use std::ops::{Deref, DerefMut};
 use bytemuck::Pod;
 use sinew_core::Error;
 
-use super::core::{Clean, Core};
+use super::core::Clean;
+use super::protected::Protected;
 
 /// A lock that is held for writing, with the data; freed on drop.
 ///
@@ -14,27 +15,29 @@ use super::core::{Clean, Core};
 /// It may be sent to another task or thread, and held across `.await`.
 #[must_use = "dropped, it frees the lock at once"]
 pub struct Guard<'a, T: Pod> {
-    core: &'a Core,
+    lock: &'a Protected<T>,
     value: T,
-    is_changed: bool,
+    state: Value,
+}
+
+/// Whether the copy is as it was found. As wide as its neighbours: a guard without padding, and with the variants of
+/// the results around it in the same word, is moved in whole words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+enum Value {
+    Found,
+    Changed,
 }
 
 impl<'a, T: Pod> Guard<'a, T> {
     /// Of a lock that was taken.
     #[inline]
-    pub(super) fn new(core: &'a Core) -> Result<Self, Error> {
-        let value = match core.load() {
-            Ok(value) => value,
-            Err(error) => {
-                core.unlock();
-                return Err(error);
-            }
-        };
-        Ok(Self {
-            core,
+    pub(super) fn new(lock: &'a Protected<T>, value: T) -> Self {
+        Self {
+            lock,
             value,
-            is_changed: false,
-        })
+            state: Value::Found,
+        }
     }
 
     /// Writes what was changed back now.
@@ -42,15 +45,16 @@ impl<'a, T: Pod> Guard<'a, T> {
     /// # Errors
     ///
     /// None that could be met where locking was.
+    #[inline]
     pub fn write_back(&mut self) -> Result<(), Error> {
-        if std::mem::take(&mut self.is_changed) {
-            self.core.store(&self.value)?;
+        if std::mem::replace(&mut self.state, Value::Found) == Value::Changed {
+            self.lock.store(&self.value)?;
         }
         Ok(())
     }
 
-    pub(super) fn core(&self) -> &'a Core {
-        self.core
+    pub(super) fn lock(&self) -> &'a Protected<T> {
+        self.lock
     }
 }
 
@@ -66,7 +70,7 @@ impl<T: Pod> Deref for Guard<'_, T> {
 impl<T: Pod> DerefMut for Guard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        self.is_changed = true;
+        self.state = Value::Changed;
         &mut self.value
     }
 }
@@ -76,7 +80,7 @@ impl<T: Pod> Drop for Guard<'_, T> {
     fn drop(&mut self) {
         // The range was checked when the lock was attached.
         let _cannot_fail = self.write_back();
-        self.core.unlock();
+        self.lock.core.unlock();
     }
 }
 
@@ -101,17 +105,17 @@ impl<'a, T: Pod> OwnerDied<'a, T> {
 
     /// The data are fine, or have been made so: the lock is an ordinary one again.
     pub fn recover(self) -> Guard<'a, T> {
-        self.guard.core.set_clean(Clean::Yes);
+        self.guard.lock.core.set_clean(Clean::Yes);
         self.guard
     }
 
     /// The data are not to be saved: everybody who locks is told so, until somebody resets them.
     pub fn poison(self) {
-        self.guard.core.set_clean(Clean::Poisoned);
+        self.guard.lock.core.set_clean(Clean::Poisoned);
     }
 
     pub(super) fn name(&self) -> &str {
-        self.guard.core.name()
+        self.guard.lock.core.name()
     }
 }
 

@@ -9,6 +9,7 @@ mod guard;
 mod header;
 mod mutex;
 mod owner;
+mod protected;
 mod readers;
 mod rwlock;
 mod sentinel;

@@ -1,14 +1,18 @@
 use std::fmt;
-use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytemuck::Pod;
 use sinew_core::Error;
 use sinew_memory::Region;
 
-use super::core::{Core, DATA};
+use super::core::{DATA, Taken};
 use super::error::{LockError, LockResult};
 use super::header::{self, Kind};
+use super::protected::Protected;
+use crate::budget;
+use crate::slow::Slow;
 
 /// A mutual exclusion between processes, with the data that it protects, awaited from Tokio.
 ///
@@ -50,8 +54,7 @@ use super::header::{self, Kind};
 /// # }
 /// ```
 pub struct Mutex<T> {
-    core: Core,
-    of: PhantomData<fn(T) -> T>,
+    lock: Protected<T>,
 }
 
 impl<T: Pod> Mutex<T> {
@@ -87,8 +90,7 @@ impl<T: Pod> Mutex<T> {
     pub fn attach(region: &Region, offset: usize) -> Result<Self, Error> {
         header::check(region, offset, Self::SIZE, Kind::Mutex, size_of::<T>())?;
         Ok(Self {
-            core: Core::attach(region, offset, None, offset + DATA)?,
-            of: PhantomData,
+            lock: Protected::attach(region, offset, None, offset + DATA)?,
         })
     }
 
@@ -104,12 +106,11 @@ impl<T: Pod> Mutex<T> {
     /// Cancel safe: dropped before it is ready, it does not hold the lock, and a wake-up that was meant for it
     /// goes to another waiter.
     #[inline]
-    pub async fn lock(&self) -> LockResult<'_, T> {
-        if let Some(taken) = self.core.take_at_once()? {
-            return self.core.finish(taken);
+    pub fn lock(&self) -> impl Future<Output = LockResult<'_, T>> + Send {
+        Lock {
+            lock: &self.lock,
+            slow: Slow::new(),
         }
-        let taken = self.core.take().await?;
-        self.core.finish(taken)
     }
 
     /// As [`lock`](Self::lock), for `timeout` at most.
@@ -123,7 +124,7 @@ impl<T: Pod> Mutex<T> {
     ///
     /// As for [`lock`](Self::lock).
     pub async fn lock_timeout(&self, timeout: Duration) -> LockResult<'_, T> {
-        self.core.within(timeout, self.lock()).await?
+        self.lock.within(timeout, self.lock()).await?
     }
 
     /// Locks it if it is free, or if its owner has died, which takes system calls to find out.
@@ -132,8 +133,8 @@ impl<T: Pod> Mutex<T> {
     ///
     /// As for [`lock`](Self::lock); `Ok(None)` if somebody holds it.
     pub fn try_lock(&self) -> Result<Option<super::Guard<'_, T>>, LockError<'_, T>> {
-        match self.core.try_take_now()? {
-            Some(taken) => self.core.finish(taken).map(Some),
+        match self.lock.core.try_take_now()? {
+            Some(taken) => self.lock.finish(taken).map(Some),
             None => Ok(None),
         }
     }
@@ -147,8 +148,8 @@ impl<T: Pod> Mutex<T> {
     /// As for [`lock`](Self::lock), and of kind [`TimedOut`](sinew_core::ErrorKind::TimedOut) when the time
     /// is up, if there is a `timeout`.
     pub fn blocking_lock(&self, timeout: Option<Duration>) -> LockResult<'_, T> {
-        let taken = self.core.blocking_take(timeout)?;
-        self.core.finish(taken)
+        let taken = self.lock.core.blocking_take(timeout)?;
+        self.lock.finish(taken)
     }
 
     /// Writes the data anew, and makes the lock an ordinary one again, if it was poisoned.
@@ -161,15 +162,39 @@ impl<T: Pod> Mutex<T> {
     ///
     /// Cancel safe: the data are written in the poll that completes it.
     pub async fn reset(&self, value: T) -> Result<(), Error> {
-        self.core.reset(&value).await
+        self.lock.reset(&value).await
+    }
+}
+
+/// The future of [`Mutex::lock`]: a free lock is taken without the state of one that waits.
+struct Lock<'a, T> {
+    lock: &'a Protected<T>,
+    slow: Slow<'a, Result<Taken, Error>>,
+}
+
+impl<'a, T: Pod> Future for Lock<'a, T> {
+    type Output = LockResult<'a, T>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.slow.is_begun() {
+            ready!(budget::poll(cx));
+            if let Some(taken) = self.lock.core.take_at_once() {
+                return Poll::Ready(self.lock.finish(taken));
+            }
+        }
+        let lock = self.lock;
+        Poll::Ready(match ready!(self.slow.poll(cx, || lock.core.take())) {
+            Ok(taken) => lock.finish(taken),
+            Err(error) => Err(LockError::Failed(error)),
+        })
     }
 }
 
 impl<T> Clone for Mutex<T> {
     fn clone(&self) -> Self {
         Self {
-            core: self.core.clone(),
-            of: PhantomData,
+            lock: self.lock.clone(),
         }
     }
 }
@@ -177,8 +202,8 @@ impl<T> Clone for Mutex<T> {
 impl<T> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mutex")
-            .field("region", &self.core.name())
-            .field("is_locked", &(self.core.state().owner() != 0))
+            .field("region", &self.lock.core.name())
+            .field("is_locked", &(self.lock.core.state().owner() != 0))
             .finish_non_exhaustive()
     }
 }

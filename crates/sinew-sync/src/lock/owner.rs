@@ -27,6 +27,13 @@ pub(super) fn me() -> Result<u64, Error> {
     }
 }
 
+/// The same, if it was asked for before.
+#[inline]
+pub(super) fn known() -> Option<u64> {
+    let me = ME.load(Ordering::Relaxed);
+    (me != 0).then_some(me)
+}
+
 #[cold]
 fn find_me() -> Result<u64, Error> {
     extern "C" fn forget() {

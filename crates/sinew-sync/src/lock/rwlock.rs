@@ -1,5 +1,5 @@
 use std::fmt;
-use std::marker::PhantomData;
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use super::core::{Core, DATA, Waiter};
 use super::error::{LockError, LockResult, poisoned};
 use super::header::{self, Kind};
 use super::owner;
+use super::protected::Protected;
 use super::readers::Readers;
 use crate::budget;
 use crate::driver::Driver;
@@ -46,9 +47,8 @@ use crate::driver::Driver;
 /// # }
 /// ```
 pub struct RwLock<T> {
-    core: Core,
+    lock: Protected<T>,
     readers: Readers,
-    of: PhantomData<fn(T) -> T>,
 }
 
 impl<T: Pod> RwLock<T> {
@@ -87,9 +87,8 @@ impl<T: Pod> RwLock<T> {
         header::check(region, offset, Self::SIZE, Kind::RwLock, size_of::<T>())?;
         let readers = Readers::attach(region, offset + DATA)?;
         Ok(Self {
-            core: Core::attach(region, offset, Some(readers.clone()), offset + Self::VALUE)?,
+            lock: Protected::attach(region, offset, Some(readers.clone()), offset + Self::VALUE)?,
             readers,
-            of: PhantomData,
         })
     }
 
@@ -103,8 +102,8 @@ impl<T: Pod> RwLock<T> {
     ///
     /// As for [`Mutex::lock`](crate::Mutex::lock).
     pub async fn write(&self) -> LockResult<'_, T> {
-        let taken = self.core.take().await?;
-        self.core.finish(taken)
+        let taken = self.lock.core.take().await?;
+        self.lock.finish(taken)
     }
 
     /// As [`write`](Self::write), for `timeout` at most.
@@ -117,7 +116,7 @@ impl<T: Pod> RwLock<T> {
     ///
     /// As for [`write`](Self::write).
     pub async fn write_timeout(&self, timeout: Duration) -> LockResult<'_, T> {
-        self.core.within(timeout, self.write()).await?
+        self.lock.within(timeout, self.write()).await?
     }
 
     /// Locks it for writing if nobody writes or reads.
@@ -126,8 +125,8 @@ impl<T: Pod> RwLock<T> {
     ///
     /// As for [`Mutex::try_lock`](crate::Mutex::try_lock).
     pub fn try_write(&self) -> Result<Option<super::Guard<'_, T>>, LockError<'_, T>> {
-        match self.core.try_take_now()? {
-            Some(taken) => self.core.finish(taken).map(Some),
+        match self.lock.core.try_take_now()? {
+            Some(taken) => self.lock.finish(taken).map(Some),
             None => Ok(None),
         }
     }
@@ -138,8 +137,8 @@ impl<T: Pod> RwLock<T> {
     ///
     /// As for [`Mutex::blocking_lock`](crate::Mutex::blocking_lock).
     pub fn blocking_write(&self, timeout: Option<Duration>) -> LockResult<'_, T> {
-        let taken = self.core.blocking_take(timeout)?;
-        self.core.finish(taken)
+        let taken = self.lock.core.blocking_take(timeout)?;
+        self.lock.finish(taken)
     }
 
     /// Locks it for reading, waiting until nobody writes.
@@ -153,27 +152,25 @@ impl<T: Pod> RwLock<T> {
     /// As for [`Mutex::lock`](crate::Mutex::lock).
     pub async fn read(&self) -> ReadResult<'_, T> {
         let me = owner::me()?;
-        if !budget::has_left() {
-            budget::consume().await;
-        }
+        poll_fn(budget::poll).await;
         if let Some(guard) = self.try_enter(me)? {
             return Ok(guard);
         }
         let driver = Driver::current()?;
-        let _waiter = Waiter::new(self.core.state());
+        let _waiter = Waiter::new(self.lock.core.state());
         let post = driver.sentinel().post({
-            let core = self.core.clone();
+            let core = self.lock.core.clone();
             move || core.is_suspicious()
         });
         let mut look = false;
         loop {
-            let turn = self.core.state().turn();
+            let turn = self.lock.core.state().turn();
             if let Some(guard) = self.try_read_once(me, look)? {
                 return Ok(guard);
             }
             tokio::select! {
                 biased;
-                woken = driver.wait(self.core.turn(), turn) => {
+                woken = driver.wait(self.lock.core.turn(), turn) => {
                     woken?;
                     look = false;
                 }
@@ -193,7 +190,7 @@ impl<T: Pod> RwLock<T> {
     ///
     /// As for [`read`](Self::read).
     pub async fn read_timeout(&self, timeout: Duration) -> ReadResult<'_, T> {
-        self.core.within(timeout, self.read()).await?
+        self.lock.within(timeout, self.read()).await?
     }
 
     /// Locks it for reading if nobody writes.
@@ -216,8 +213,8 @@ impl<T: Pod> RwLock<T> {
             return Ok(guard);
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let _waiter = Waiter::new(self.core.state());
-        self.core.block(deadline, timeout, |look| {
+        let _waiter = Waiter::new(self.lock.core.state());
+        self.lock.core.block(deadline, timeout, |look| {
             self.try_read_once(me, look).transpose()
         })?
     }
@@ -232,7 +229,7 @@ impl<T: Pod> RwLock<T> {
     ///
     /// As for [`Mutex::reset`](crate::Mutex::reset).
     pub async fn reset(&self, value: T) -> Result<(), Error> {
-        self.core.reset(&value).await
+        self.lock.reset(&value).await
     }
 
     fn try_read_once(
@@ -243,12 +240,12 @@ impl<T: Pod> RwLock<T> {
         if let Some(guard) = self.try_enter(me)? {
             return Ok(Some(guard));
         }
-        if !look || !owner::is_dead(self.core.state().owner()) {
+        if !look || !owner::is_dead(self.lock.core.state().owner()) {
             return Ok(None);
         }
         // The heir of a writer has to write: so that is what it gets.
-        match self.core.try_take_now()? {
-            Some(taken) => match self.core.finish(taken) {
+        match self.lock.core.try_take_now()? {
+            Some(taken) => match self.lock.finish(taken) {
                 Ok(written) => {
                     drop(written);
                     self.try_enter(me)
@@ -261,27 +258,27 @@ impl<T: Pod> RwLock<T> {
 
     /// Comes in if nobody writes: declares itself, then looks, as a writer does in the other order.
     fn try_enter(&self, me: u64) -> Result<Option<ReadGuard<'_, T>>, LockError<'_, T>> {
-        if self.core.state().owner() != 0 {
+        if self.lock.core.state().owner() != 0 {
             return Ok(None);
         }
         let Some(index) = self.readers.enter(me) else {
             return Ok(None);
         };
         let place = Place {
-            core: &self.core,
+            core: &self.lock.core,
             readers: &self.readers,
             index,
         };
-        if self.core.state().owner() != 0 {
+        if self.lock.core.state().owner() != 0 {
             return Ok(None);
         }
-        if self.core.is_poisoned() {
-            return Err(LockError::Poisoned(poisoned(self.core.name())));
+        if self.lock.core.is_poisoned() {
+            return Err(LockError::Poisoned(poisoned(self.lock.core.name())));
         }
-        if self.core.is_unclean() {
+        if self.lock.core.is_unclean() {
             drop(place);
-            return match self.core.try_take_now()? {
-                Some(taken) => match self.core.finish(taken) {
+            return match self.lock.core.try_take_now()? {
+                Some(taken) => match self.lock.finish(taken) {
                     Ok(_recovered_meanwhile) => Ok(None),
                     Err(error) => Err(error),
                 },
@@ -289,7 +286,7 @@ impl<T: Pod> RwLock<T> {
             };
         }
         Ok(Some(ReadGuard {
-            value: self.core.load()?,
+            value: self.lock.load()?,
             _place: place,
         }))
     }
@@ -298,9 +295,8 @@ impl<T: Pod> RwLock<T> {
 impl<T> Clone for RwLock<T> {
     fn clone(&self) -> Self {
         Self {
-            core: self.core.clone(),
+            lock: self.lock.clone(),
             readers: self.readers.clone(),
-            of: PhantomData,
         }
     }
 }
@@ -308,8 +304,8 @@ impl<T> Clone for RwLock<T> {
 impl<T> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RwLock")
-            .field("region", &self.core.name())
-            .field("is_written", &(self.core.state().owner() != 0))
+            .field("region", &self.lock.core.name())
+            .field("is_written", &(self.lock.core.state().owner() != 0))
             .finish_non_exhaustive()
     }
 }

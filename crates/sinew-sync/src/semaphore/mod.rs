@@ -5,6 +5,9 @@ mod permit;
 mod units;
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use sinew_core::{Error, ErrorKind};
@@ -16,6 +19,7 @@ pub use self::permit::Permit;
 pub use self::units::{Acquired, SemaphoreSink, SemaphoreStream};
 use crate::budget;
 use crate::driver::{Driver, Word};
+use crate::slow::Slow;
 use crate::sys::{self, Words};
 
 /// A counting semaphore that processes share: glibc's `sem_t`, awaited from Tokio.
@@ -117,13 +121,11 @@ impl Semaphore {
     /// to another waiter.
     #[doc(alias = "sem_wait")]
     #[inline]
-    pub async fn acquire(&self) -> Result<Permit<'_>, Error> {
-        if budget::has_left() && self.state.try_acquire() {
-            return Ok(Permit::new(self));
+    pub fn acquire(&self) -> impl Future<Output = Result<Permit<'_>, Error>> + Send {
+        Acquire {
+            semaphore: self,
+            slow: Slow::new(),
         }
-        // In memory of its own: the future of a unit that is there stays small enough to be inlined.
-        Box::pin(self.take()).await?;
-        Ok(Permit::new(self))
     }
 
     /// As [`acquire`](Self::acquire), for `timeout` at most.
@@ -227,7 +229,7 @@ impl Semaphore {
     pub(crate) async fn take(&self) -> Result<(), Error> {
         // A loop that always finds a unit must give others their turn, too. Before it is taken: a future
         // that is dropped here has nothing.
-        budget::consume().await;
+        poll_fn(budget::poll).await;
         if self.state.try_acquire() {
             return Ok(());
         }
@@ -244,6 +246,29 @@ impl Semaphore {
         Error::new(ErrorKind::TimedOut, "sem_wait")
             .with_address(self.name())
             .with_reason(format!("no unit was posted within {timeout:?}"))
+    }
+}
+
+/// The future of [`Semaphore::acquire`]: a unit that is there is taken without the state of one that waits.
+struct Acquire<'a> {
+    semaphore: &'a Semaphore,
+    slow: Slow<'a, Result<(), Error>>,
+}
+
+impl<'a> Future for Acquire<'a> {
+    type Output = Result<Permit<'a>, Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.slow.is_begun() {
+            ready!(budget::poll(cx));
+            if self.semaphore.state.try_acquire() {
+                return Poll::Ready(Ok(Permit::new(self.semaphore)));
+            }
+        }
+        let semaphore = self.semaphore;
+        ready!(self.slow.poll(cx, || semaphore.take()))?;
+        Poll::Ready(Ok(Permit::new(semaphore)))
     }
 }
 

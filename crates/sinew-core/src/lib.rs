@@ -24,6 +24,7 @@ mod sink;
 mod stream;
 mod sys;
 pub mod sysv;
+mod trust;
 mod unix;
 
 pub use address::{Address, AddressError, Endpoint, Scheme, SysvTarget};
@@ -40,4 +41,5 @@ pub use room::{make_room, put_chunks};
 pub use sink::{BoxSink, MessageSink};
 pub use stream::{BoxStream, MessageStream};
 pub use sys::StableFd;
+pub use trust::Trust;
 pub use unix::{BoundPath, UnixEndpoint, bind_unix};

@@ -5,24 +5,18 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use sinew_core::Trust;
+
 /// For how long to try. A wait costs one wake-up of a thread, and two with a helper, each of which takes tens
 /// of microseconds between the cores of a virtual machine; this about doubles the price of having waited at
 /// once, at most.
 const LIMIT: Duration = Duration::from_micros(100);
 /// For how long other tasks of the same worker may be kept waiting by one poll.
 const SLICE: Duration = Duration::from_micros(5);
-/// Trust in trying: a success adds one, a failure takes two.
-const TRUST_MAX: u32 = 8;
-/// Waits without trying between two trials, at least and at most.
-const GAP_MIN: u32 = 16;
-const GAP_MAX: u32 = 1024;
-
 /// Whether trying again at once has lately paid off.
 #[derive(Debug, Clone)]
 pub(crate) struct Eager {
-    trust: u32,
-    gap: u32,
-    skip: u32,
+    trust: Trust,
     since: Option<Instant>,
     pause: u32,
 }
@@ -49,9 +43,7 @@ pub(crate) struct Slice(Option<Instant>);
 impl Eager {
     pub(crate) const fn new(pause: Pause) -> Self {
         Self {
-            trust: TRUST_MAX / 2,
-            gap: GAP_MIN,
-            skip: 0,
+            trust: Trust::new(),
             since: None,
             pause: pause as u32,
         }
@@ -59,8 +51,7 @@ impl Eager {
 
     /// What to do after a try that found nothing.
     pub(crate) fn step(&mut self, slice: &mut Slice) -> Step {
-        if self.since.is_none() && self.trust == 0 && self.skip > 0 {
-            self.skip -= 1;
+        if self.since.is_none() && !self.trust.is_given() {
             return Step::Wait;
         }
         let now = Instant::now();
@@ -87,8 +78,7 @@ impl Eager {
                 self.fail();
                 return;
             }
-            self.trust = (self.trust + 1).min(TRUST_MAX);
-            self.gap = GAP_MIN;
+            self.trust.succeed();
         }
     }
 
@@ -99,11 +89,7 @@ impl Eager {
 
     fn fail(&mut self) {
         self.since = None;
-        if self.trust == 0 {
-            self.gap = (self.gap * 4).min(GAP_MAX);
-        }
-        self.trust = self.trust.saturating_sub(2);
-        self.skip = self.gap;
+        self.trust.fail();
     }
 }
 
@@ -116,41 +102,6 @@ pub(crate) fn give(cx: &mut Context<'_>) -> Poll<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tries(eager: &mut Eager) -> u32 {
-        let mut count = 0;
-        loop {
-            match eager.step(&mut Slice::default()) {
-                Step::Wait => return count,
-                _ => count += 1,
-            }
-        }
-    }
-
-    #[test]
-    fn what_does_not_pay_is_tried_rarely() {
-        let mut eager = Eager::new(Pause::Receiver);
-        let eager_waits = (0..10_000).filter(|_| tries(&mut eager) > 0).count();
-        assert!(eager_waits < 50, "{eager_waits} of 10,000");
-        assert!(eager_waits > 3, "it never tries again");
-    }
-
-    #[test]
-    fn what_pays_is_taken_up_again() {
-        let mut eager = Eager::new(Pause::Receiver);
-        for _ in 0..1000 {
-            tries(&mut eager);
-        }
-        let mut successes = 0;
-        for _ in 0..3 * GAP_MAX {
-            if eager.step(&mut Slice::default()) == Step::Again {
-                eager.succeed();
-                successes += 1;
-            }
-        }
-        assert!(successes > GAP_MAX, "{successes}");
-        assert!(eager.trust > 0);
-    }
 
     #[test]
     fn a_poll_does_not_keep_others_waiting() {

@@ -12,6 +12,7 @@
 
 mod budget;
 mod driver;
+mod eager;
 mod futex;
 mod lock;
 mod semaphore;

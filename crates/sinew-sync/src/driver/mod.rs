@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
@@ -98,12 +98,29 @@ pub struct Driver {
 }
 
 #[derive(Debug)]
-enum Inner {
+struct Inner {
+    waits: Waits,
+    /// Whether a task looks at something before it waits: one at a time does.
+    is_looking: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Waits {
     Uring(Box<Uring>),
     Pool(Pool),
 }
 
 impl Driver {
+    fn new(waits: Waits) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                waits,
+                is_looking: AtomicBool::new(false),
+            }),
+            sentinel: Arc::default(),
+        }
+    }
+
     /// The driver of the current runtime, which is started if there is none yet.
     ///
     /// # Errors
@@ -133,21 +150,21 @@ impl Driver {
 
     /// The backend in use: not [`Backend::Auto`].
     pub fn backend(&self) -> Backend {
-        match &*self.inner {
-            Inner::Uring(_) => Backend::Uring,
-            Inner::Pool(_) => Backend::Waitv,
+        match &self.inner.waits {
+            Waits::Uring(_) => Backend::Uring,
+            Waits::Pool(_) => Backend::Waitv,
         }
     }
 
     /// What it holds now.
     pub fn stats(&self) -> DriverStats {
-        match &*self.inner {
-            Inner::Uring(uring) => DriverStats {
+        match &self.inner.waits {
+            Waits::Uring(uring) => DriverStats {
                 waits: uring.waits(),
                 rings: 1,
                 threads: 0,
             },
-            Inner::Pool(pool) => pool.stats(),
+            Waits::Pool(pool) => pool.stats(),
         }
     }
 
@@ -210,15 +227,30 @@ impl Driver {
         }
     }
 
+    /// Leave to look again and again for a while; `None` if another task of the runtime has it, so that those do not add up.
+    pub(crate) fn start_looking(&self) -> Option<Looking<'_>> {
+        let is_looking = &self.inner.is_looking;
+        (!is_looking.swap(true, Ordering::Acquire)).then_some(Looking(is_looking))
+    }
+
     pub(crate) fn sentinel(&self) -> &Arc<Sentinel> {
         &self.sentinel
     }
 
     fn shut_down(&self) {
-        match &*self.inner {
-            Inner::Uring(uring) => uring.shut_down(),
-            Inner::Pool(pool) => pool.shut_down(),
+        match &self.inner.waits {
+            Waits::Uring(uring) => uring.shut_down(),
+            Waits::Pool(pool) => pool.shut_down(),
         }
+    }
+}
+
+/// The leave of [`Driver::start_looking`], given back on drop.
+pub(crate) struct Looking<'a>(&'a AtomicBool);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -254,9 +286,9 @@ impl Future for Wait {
             return Poll::Ready(this.report(outcome));
         }
         let slot = Slot::new(cx.waker().clone());
-        let begun = match &*this.driver {
-            Inner::Uring(uring) => uring.begin(&this.word, this.expected, &slot),
-            Inner::Pool(pool) => pool.begin(&this.word, this.expected, &slot),
+        let begun = match &this.driver.waits {
+            Waits::Uring(uring) => uring.begin(&this.word, this.expected, &slot),
+            Waits::Pool(pool) => pool.begin(&this.word, this.expected, &slot),
         };
         match begun {
             Ok(()) => {
@@ -284,9 +316,9 @@ impl Drop for Wait {
     fn drop(&mut self) {
         let Some(slot) = self.slot.take() else { return };
         match slot.abandon() {
-            None => match &*self.driver {
-                Inner::Uring(uring) => uring.cancel(&slot),
-                Inner::Pool(pool) => pool.cancel(&slot),
+            None => match &self.driver.waits {
+                Waits::Uring(uring) => uring.cancel(&slot),
+                Waits::Pool(pool) => pool.cancel(&slot),
             },
             Some(Outcome::Woken) => {
                 sys::wake(&self.word, 1);

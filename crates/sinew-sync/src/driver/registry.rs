@@ -8,7 +8,7 @@ use tokio::runtime::{Handle, Id};
 
 use super::pool::Pool;
 use super::uring::Uring;
-use super::{Backend, Driver, Inner, unsupported};
+use super::{Backend, Driver, Inner, Waits, unsupported};
 use crate::lock::Sentinel;
 
 type Known = (Weak<Inner>, Weak<Sentinel>);
@@ -54,13 +54,10 @@ fn start(handle: &Handle, backend: Backend) -> Result<Driver, Error> {
     if backend != Backend::Waitv {
         match Uring::new() {
             Ok((uring, fd)) => {
-                let driver = Driver {
-                    inner: Arc::new(Inner::Uring(Box::new(uring))),
-                    sentinel: Arc::default(),
-                };
+                let driver = Driver::new(Waits::Uring(Box::new(uring)));
                 let keeper = Keeper(driver.clone());
                 handle.spawn(async move {
-                    let Inner::Uring(uring) = &*keeper.0.inner else {
+                    let Waits::Uring(uring) = &keeper.0.inner.waits else {
                         return;
                     };
                     uring.run(fd).await;
@@ -71,10 +68,7 @@ fn start(handle: &Handle, backend: Backend) -> Result<Driver, Error> {
             Err(error) => tracing::debug!(%error, "no io_uring for futexes, threads instead"),
         }
     }
-    let driver = Driver {
-        inner: Arc::new(Inner::Pool(Pool::new().map_err(unsupported)?)),
-        sentinel: Arc::default(),
-    };
+    let driver = Driver::new(Waits::Pool(Pool::new().map_err(unsupported)?));
     let keeper = Keeper(driver.clone());
     handle.spawn(async move {
         let _until_the_runtime_ends = keeper;

@@ -6,6 +6,7 @@ use sinew_memory::{Region, View};
 
 use super::header::{self, Kind};
 use crate::driver::{Driver, Word};
+use crate::eager::Eager;
 use crate::sys;
 
 /// A barrier between processes: as many as were agreed on wait for each other, as often as they like.
@@ -32,6 +33,7 @@ use crate::sys;
 pub struct Barrier {
     /// How often it was passed, in the upper half, and who has arrived since, in the lower one.
     word: Word,
+    eager: Eager,
     parties: View<AtomicU32>,
 }
 
@@ -86,6 +88,7 @@ impl Barrier {
         header::check(region, offset, Self::SIZE, Kind::Barrier, 0)?;
         Ok(Self {
             word: region.view(offset + header::SIZE)?,
+            eager: Eager::default(),
             parties: region.view(offset + header::SIZE + 4)?,
         })
     }
@@ -109,6 +112,13 @@ impl Barrier {
         let Some(arrival) = self.arrive() else {
             return Ok(BarrierWaitResult { is_leader: true });
         };
+        let passed = || {
+            let word = self.word.load(Ordering::Acquire);
+            (word / PASSED != arrival.passed).then_some(())
+        };
+        if self.eager.look(&driver, passed).await.is_some() {
+            return Ok(BarrierWaitResult { is_leader: false });
+        }
         loop {
             let word = self.word.load(Ordering::Acquire);
             if word / PASSED != arrival.passed {

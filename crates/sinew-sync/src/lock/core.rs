@@ -14,6 +14,7 @@ use super::sentinel::{INTERVAL, Post};
 use super::{header, owner};
 use crate::budget;
 use crate::driver::{Driver, Word};
+use crate::eager::Eager;
 use crate::sys::{self, Words};
 
 const STATE: usize = header::SIZE;
@@ -40,6 +41,7 @@ pub(super) struct Core {
     clean: View<AtomicU32>,
     /// Of a rwlock, whom a writer has to wait for as well.
     readers: Option<Readers>,
+    eager: Eager,
 }
 
 /// Taken, and what was found.
@@ -57,6 +59,7 @@ impl Core {
             turn: region.view(offset + STATE + MutexState::TURN_OFFSET)?,
             clean: region.view(offset + CLEAN)?,
             readers,
+            eager: Eager::default(),
         })
     }
 
@@ -66,6 +69,10 @@ impl Core {
 
     pub(super) fn state(&self) -> &MutexState {
         &self.state
+    }
+
+    pub(super) fn eager(&self) -> &Eager {
+        &self.eager
     }
 
     pub(super) fn turn(&self) -> &Word {
@@ -169,6 +176,13 @@ impl Core {
 
     async fn take_slowly(&self, me: u64) -> Result<Taken, Error> {
         let driver = Driver::current()?;
+        let taken = || match self.state.owner() {
+            0 => self.try_take(me, false),
+            _ => None,
+        };
+        if let Some(taken) = self.eager.look(&driver, taken).await {
+            return Ok(taken);
+        }
         let _waiter = Waiter::new(&self.state);
         let post: Post = driver.sentinel().post({
             let core = self.clone();

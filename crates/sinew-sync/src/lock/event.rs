@@ -7,6 +7,7 @@ use sinew_ring::sync::EventState;
 
 use super::header::{self, Kind};
 use crate::driver::{Driver, Word};
+use crate::eager::Eager;
 use crate::sys::{self, Words};
 
 /// An event between processes: set once, it lets everybody pass until it is cleared.
@@ -34,6 +35,7 @@ use crate::sys::{self, Words};
 pub struct Event {
     state: View<Words<EventState>>,
     word: Word,
+    eager: Eager,
 }
 
 impl Event {
@@ -62,6 +64,7 @@ impl Event {
         Ok(Self {
             state: region.view(offset + header::SIZE)?,
             word: region.view(offset + header::SIZE)?,
+            eager: Eager::default(),
         })
     }
 
@@ -97,6 +100,10 @@ impl Event {
             return Ok(());
         }
         let driver = Driver::current()?;
+        let is_over = || self.state.is_over(since).then_some(());
+        if self.eager.look(&driver, is_over).await.is_some() {
+            return Ok(());
+        }
         loop {
             let word = self.state.word();
             if self.state.is_over(since) {

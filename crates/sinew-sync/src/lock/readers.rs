@@ -58,15 +58,21 @@ impl Readers {
         })
     }
 
-    pub(super) async fn wait_until_gone(&self, core: &Core) -> Result<(), Error> {
-        if self
-            .slots
+    fn are_empty(&self) -> bool {
+        self.slots
             .iter()
             .all(|slot| slot.load(Ordering::SeqCst) == 0)
-        {
+    }
+
+    pub(super) async fn wait_until_gone(&self, core: &Core) -> Result<(), Error> {
+        if self.are_empty() {
             return Ok(());
         }
         let driver = Driver::current()?;
+        let are_gone = || self.are_empty().then_some(());
+        if core.eager().look(&driver, are_gone).await.is_some() {
+            return Ok(());
+        }
         let _waiter = Waiter::new(core.state());
         let post = driver.sentinel().post({
             let readers = self.clone();

@@ -157,7 +157,12 @@ impl<T: Pod> RwLock<T> {
             return Ok(guard);
         }
         let driver = Driver::current()?;
-        let _waiter = Waiter::new(self.lock.core.state());
+        let core = &self.lock.core;
+        let entered = || self.try_enter(me).transpose();
+        if let Some(entered) = core.eager().look(&driver, entered).await {
+            return entered;
+        }
+        let _waiter = Waiter::new(core.state());
         let post = driver.sentinel().post({
             let core = self.lock.core.clone();
             move || core.is_suspicious()

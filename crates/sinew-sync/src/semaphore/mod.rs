@@ -19,6 +19,7 @@ pub use self::permit::Permit;
 pub use self::units::{Acquired, SemaphoreSink, SemaphoreStream};
 use crate::budget;
 use crate::driver::{Driver, Word};
+use crate::eager::Eager;
 use crate::slow::Slow;
 use crate::sys::{self, Words};
 
@@ -66,6 +67,7 @@ pub struct Semaphore {
     state: View<Words<SemaphoreState>>,
     /// The low half of the state, for the kernel to look at.
     word: Word,
+    eager: Eager,
     unlink: Option<std::sync::Arc<named::Unlink>>,
 }
 
@@ -105,6 +107,7 @@ impl Semaphore {
         Ok(Self {
             state: region.view(offset)?,
             word: region.view(offset)?,
+            eager: Eager::default(),
             unlink: None,
         })
     }
@@ -234,6 +237,10 @@ impl Semaphore {
             return Ok(());
         }
         let driver = Driver::current()?;
+        let taken = || self.state.try_acquire().then_some(());
+        if self.eager.look(&driver, taken).await.is_some() {
+            return Ok(());
+        }
         let waiter = Waiter::new(&self.state);
         while !waiter.try_acquire() {
             driver.wait(&self.word, 0).await?;

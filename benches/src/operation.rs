@@ -42,8 +42,13 @@ impl Operations {
 
     /// Stops it: `count` were done.
     pub(crate) fn end(&mut self, begun: Instant, count: u32) {
+        self.end_at(begun, Instant::now(), count);
+    }
+
+    /// Says when it stopped.
+    pub(crate) fn end_at(&mut self, begun: Instant, ended: Instant, count: u32) {
         if self.cpu.is_started() {
-            let took = begun.elapsed().as_secs_f64() * 1e9;
+            let took = (ended - begun).as_secs_f64() * 1e9;
             self.samples.push(took / f64::from(count));
             self.count += u64::from(count);
         }

@@ -3,7 +3,7 @@
 //! The machine's speed drifts over minutes, so a round runs every case for a short while, and
 //! ratios are formed within a round, where both figures are neighbours. Odd rounds go backwards.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 use std::{env, fs, process};
@@ -16,6 +16,9 @@ use crate::measure::{Record, median, percentile};
 use crate::process::{Conditions, run};
 use crate::report::Report;
 use crate::session::Cpus;
+
+/// Back to the beginning of a terminal's line, which is cleared.
+const CLEAR_LINE: &str = "\r\x1b[K";
 
 /// Options of every suite.
 #[derive(Args, Debug)]
@@ -108,6 +111,7 @@ pub(crate) fn run_suite(suite: &Suite, args: &RunArgs) -> Result<()> {
     if rows.is_empty() {
         return Err("no case is left to run".into());
     }
+    let shows_progress = std::io::stderr().is_terminal();
     let start = Instant::now();
     for round in 0..conditions.rounds {
         let count = rows.len();
@@ -121,12 +125,14 @@ pub(crate) fn run_suite(suite: &Suite, args: &RunArgs) -> Result<()> {
                 continue;
             };
             let (subject, name) = (row.case.subject, row.case.name());
-            eprint!(
-                "\r\x1b[Kround {}/{}: {subject} {name}",
-                round + 1,
-                conditions.rounds
-            );
-            std::io::stderr().flush()?;
+            if shows_progress {
+                eprint!(
+                    "{CLEAR_LINE}round {}/{}: {subject} {name}",
+                    round + 1,
+                    conditions.rounds
+                );
+                std::io::stderr().flush()?;
+            }
             let dir = scratch.0.join(format!("{round}-{index}"));
             let record = run(suite, &row.case, conditions, &dir)
                 .map_err(|error| format!("{subject} {name}: {error}"))?;
@@ -134,7 +140,8 @@ pub(crate) fn run_suite(suite: &Suite, args: &RunArgs) -> Result<()> {
         }
     }
     eprintln!(
-        "\r\x1b[K{} cases in {} rounds took {} s",
+        "{}{} cases in {} rounds took {} s",
+        if shows_progress { CLEAR_LINE } else { "" },
         rows.len(),
         conditions.rounds,
         start.elapsed().as_secs()

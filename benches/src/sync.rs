@@ -5,7 +5,8 @@
 //! - `rtt/8/semaphore`, `rtt/8/event`: two processes that hand over to each other. The limit is a store and
 //!   futex(2) with `FUTEX_WAKE` and `FUTEX_WAIT`.
 //! - `op/wake-10`, `op/wake-10000`: from waking one of as many tasks, each of which waits for a word of its own, until it
-//!   runs. The limit is a thread that waits with futex(2).
+//!   runs, on another CPU. The limit is a thread that waits with futex(2); `raw-waitv` is as many words, without Tokio, in
+//!   threads that wait for 127 each with futex_waitv(2).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::thread::futex;
+use rustix::time::ClockId;
 use sinew_sync::{Backend, Driver, Event, Mutex, Region, Semaphore, Word, blocking_wait, wake};
 
 use crate::Result;
@@ -30,7 +34,7 @@ pub(crate) const SUITE: Suite = Suite {
     comparisons: &COMPARISONS,
 };
 
-const COMPARISONS: [Comparison; 2] = [
+const COMPARISONS: [Comparison; 3] = [
     Comparison {
         ours: ("sinew", "op/wake-10000"),
         theirs: ("sinew", "op/wake-10"),
@@ -38,6 +42,10 @@ const COMPARISONS: [Comparison; 2] = [
     Comparison {
         ours: ("sinew-waitv", "op/wake-10000"),
         theirs: ("sinew-waitv", "op/wake-10"),
+    },
+    Comparison {
+        ours: ("raw-waitv", "op/wake-10000"),
+        theirs: ("raw-waitv", "op/wake-10"),
     },
 ];
 
@@ -56,13 +64,15 @@ fn cases() -> Vec<Case> {
         ("sinew", "semaphore", semaphore),
         ("sinew-block", "semaphore", blocking_semaphore),
     ];
-    let between: [(&str, &str, Side, Side); 8] = [
+    let between: [(&str, &str, Side, Side); 10] = [
         (LIMIT, "semaphore", raw_ask, raw_answer),
         ("sinew", "semaphore", semaphore_ask, semaphore_answer),
+        ("sinew-park", "semaphore", semaphore_ask, semaphore_answer),
         ("sinew-waitv", "semaphore", semaphore_ask, semaphore_answer),
         ("sinew-block", "semaphore", blocking_ask, blocking_answer),
         (LIMIT, "event", raw_ask, raw_answer),
         ("sinew", "event", event_ask, event_answer),
+        ("sinew-park", "event", event_ask, event_answer),
         ("sinew-waitv", "event", event_ask, event_answer),
         (
             "sinew-block",
@@ -71,13 +81,15 @@ fn cases() -> Vec<Case> {
             blocking_event_answer,
         ),
     ];
-    let wakes: [(&str, &str, Side); 6] = [
+    let wakes: [(&str, &str, Side); 8] = [
         (LIMIT, "wake-10", raw_wake),
         ("sinew", "wake-10", wake_tasks),
         ("sinew-waitv", "wake-10", wake_tasks),
+        ("raw-waitv", "wake-10", raw_waitv),
         (LIMIT, "wake-10000", raw_wake),
         ("sinew", "wake-10000", wake_tasks),
         ("sinew-waitv", "wake-10000", wake_tasks),
+        ("raw-waitv", "wake-10000", raw_waitv),
     ];
     let alone = alone
         .into_iter()
@@ -87,7 +99,7 @@ fn cases() -> Vec<Case> {
     });
     let wakes = wakes
         .into_iter()
-        .map(|(subject, how, side)| Case::operation(subject, how, Wait::Park, side).unpinned());
+        .map(|(subject, how, side)| Case::operation(subject, how, Wait::Park, side));
     alone.chain(between).chain(wakes).collect()
 }
 
@@ -242,14 +254,18 @@ macro_rules! hand_over {
     };
 }
 
-/// On a runtime with the backend that the subject names.
+/// On a runtime with the backend that the subject names: `sinew` looks before it waits, `sinew-park` waits at
+/// once, with the same backend, `sinew-waitv` with the other one.
 fn in_runtime<T>(subject: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     let backend = match subject {
         "sinew-waitv" => Backend::Waitv,
         _ => Backend::Auto,
     };
     current_thread(async {
-        let _started = Driver::start(backend)?;
+        let driver = Driver::start(backend)?;
+        if matches!(subject, "sinew-park" | "sinew-waitv") {
+            driver.set_spin_limit(Duration::ZERO);
+        }
         work.await
     })
 }
@@ -317,39 +333,59 @@ fn raw_take(word: &Word) -> Result<()> {
     Ok(())
 }
 
-/// What a wake-up is answered with.
-#[derive(Debug, Default)]
-struct Answers(AtomicU64);
+/// What a wake-up is answered with: the time. Who waits for it sleeps, so that both CPUs are free for those who are to
+/// wake up.
+#[derive(Debug)]
+struct Answers {
+    origin: Instant,
+    /// Nanoseconds from there, of the last answer; zero before.
+    at: AtomicU64,
+    asker: thread::Thread,
+}
 
 impl Answers {
-    fn answer(&self) {
-        self.0.fetch_add(1, Ordering::Release);
+    fn new() -> Self {
+        Self {
+            origin: Instant::now(),
+            at: AtomicU64::new(0),
+            asker: thread::current(),
+        }
     }
 
-    /// Waits for an answer, which must come.
-    fn wait(&self, number: u64) -> Result<()> {
+    fn answer(&self) {
+        let at = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.at.store(at, Ordering::Release);
+        self.asker.unpark();
+    }
+
+    /// Waits for an answer, which must come: when it was given.
+    fn wait(&self) -> Result<Instant> {
         let begun = Instant::now();
-        while self.0.load(Ordering::Acquire) != number {
-            if begun.elapsed() > Duration::from_secs(10) {
-                return Err("a wake-up was lost".into());
+        loop {
+            match self.at.swap(0, Ordering::Acquire) {
+                0 if begun.elapsed() > Duration::from_secs(10) => {
+                    return Err("a wake-up was lost".into());
+                }
+                0 => thread::park_timeout(Duration::from_secs(1)),
+                at => return Ok(self.origin + Duration::from_nanos(at)),
             }
-            std::hint::spin_loop();
         }
-        Ok(())
     }
 }
 
 /// The value that ends a waiter.
 const END: u32 = u32::MAX;
-/// For who was woken to be asleep again, and the other CPU idle.
+/// For who was woken to be asleep again.
 const PAUSE: Duration = Duration::from_micros(100);
 
 fn raw_wake(session: &mut Session) -> Result<Record> {
     let word = Region::anonymous(PAGE)?.view::<AtomicU32>(0)?;
-    let answers = Arc::new(Answers::default());
+    let answers = Arc::new(Answers::new());
+    let cpus = session.cpus();
     let waiter = thread::spawn({
         let (word, answers) = (word.clone(), Arc::clone(&answers));
         move || -> Result<()> {
+            cpus.pin_second()?;
             let mut seen = 0;
             loop {
                 match word.load(Ordering::Acquire) {
@@ -370,21 +406,94 @@ fn raw_wake(session: &mut Session) -> Result<Record> {
     record
 }
 
-fn wake_tasks(session: &mut Session) -> Result<Record> {
+/// Words that a thread waits for at once.
+const GROUP: usize = 127;
+
+fn raw_waitv(session: &mut Session) -> Result<Record> {
+    let (words, answers) = (words_of(session)?, Arc::new(Answers::new()));
+    let cpus = session.cpus();
+    let waiters: Vec<_> = words
+        .chunks(GROUP)
+        .map(|group| {
+            let (group, answers) = (group.to_vec(), Arc::clone(&answers));
+            thread::spawn(move || -> Result<()> {
+                cpus.pin_second()?;
+                wait_for_any(&group, &answers)
+            })
+        })
+        .collect();
+    let record = wake_one_of(session, &words, &answers);
+    end_all(&words);
+    for waiter in waiters {
+        waiter.join().map_err(|_| "a waiter panicked")??;
+    }
+    record
+}
+
+fn wait_for_any(words: &[Word], answers: &Answers) -> Result<()> {
+    let mut waits: Vec<_> = words
+        .iter()
+        .map(|word| {
+            let mut wait = futex::Wait::new();
+            wait.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
+            wait.flags = futex::WaitFlags::SIZE_U32;
+            wait
+        })
+        .collect();
+    let look = |index: usize, wait: &mut futex::Wait| {
+        let value = words
+            .get(index)
+            .map_or(0, |word| word.load(Ordering::Acquire));
+        if u64::from(value) != wait.val {
+            wait.val = u64::from(value);
+            answers.answer();
+        }
+        value
+    };
+    loop {
+        let flags = futex::WaitvFlags::empty();
+        let last = match futex::waitv(&waits, flags, None, ClockId::Monotonic) {
+            Ok(index) => waits.get_mut(index).map(|wait| look(index, wait)),
+            Err(Errno::AGAIN | Errno::INTR) => {
+                let waits = waits.iter_mut().enumerate();
+                waits.map(|(index, wait)| look(index, wait)).last()
+            }
+            Err(errno) => return Err(errno.into()),
+        };
+        if last == Some(END) {
+            return Ok(());
+        }
+    }
+}
+
+fn words_of(session: &Session) -> Result<Vec<Word>> {
     let count = match session.how() {
         "wake-10" => 10,
         _ => 10_000,
     };
     let region = Region::anonymous(64 * count)?;
-    let words: Vec<Word> = (0..count)
-        .map(|index| region.view(64 * index))
-        .collect::<std::result::Result<_, _>>()?;
-    let answers = Arc::new(Answers::default());
+    let words = (0..count).map(|index| region.view(64 * index));
+    Ok(words.collect::<std::result::Result<_, _>>()?)
+}
+
+fn end_all(words: &[Word]) {
+    for word in words {
+        word.store(END, Ordering::Release);
+        wake(word, 1);
+    }
+}
+
+fn wake_tasks(session: &mut Session) -> Result<Record> {
+    let words = words_of(session)?;
+    let count = words.len();
+    let answers = Arc::new(Answers::new());
     let (tell, told) = std::sync::mpsc::channel();
     let subject = session.subject();
+    let cpus = session.cpus();
     let waiters = thread::spawn({
         let (words, answers) = (words.clone(), Arc::clone(&answers));
         move || {
+            cpus.pin_second()?;
             in_runtime(subject, async {
                 let tasks: Vec<_> = words
                     .into_iter()
@@ -408,10 +517,7 @@ fn wake_tasks(session: &mut Session) -> Result<Record> {
         return Err(format!("{stats:?}").into());
     }
     let record = wake_one_of(session, &words, &answers);
-    for word in &words {
-        word.store(END, Ordering::Release);
-        wake(word, 1);
-    }
+    end_all(&words);
     waiters.join().map_err(|_| "the waiters panicked")??;
     record
 }
@@ -433,7 +539,6 @@ async fn wait_for(word: Word, answers: Arc<Answers>) -> Result<()> {
 
 fn wake_one_of(session: &Session, words: &[Word], answers: &Answers) -> Result<Record> {
     let mut operations = session.operations();
-    let mut number = 0;
     let mut choice = 0_usize;
     loop {
         thread::sleep(PAUSE);
@@ -447,8 +552,6 @@ fn wake_one_of(session: &Session, words: &[Word], answers: &Answers) -> Result<R
         };
         word.fetch_add(1, Ordering::Release);
         wake(word, 1);
-        number += 1;
-        answers.wait(number)?;
-        operations.end(begun, 1);
+        operations.end_at(begun, answers.wait()?, 1);
     }
 }

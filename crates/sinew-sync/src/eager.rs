@@ -7,8 +7,6 @@ use sinew_core::Trust;
 
 use crate::driver::Driver;
 
-/// For how long to look: about as long as a wake-up takes between the cores of a virtual machine.
-const LIMIT: Duration = Duration::from_micros(50);
 /// For how long other tasks of the same worker may be kept waiting by one poll.
 const SLICE: Duration = Duration::from_micros(5);
 /// Looks between two consultations of the clock.
@@ -29,7 +27,7 @@ impl Eager {
         driver: &Driver,
         mut ready: impl FnMut() -> Option<R>,
     ) -> Option<R> {
-        let _turn = driver.start_looking()?;
+        let (_turn, limit) = driver.start_looking()?;
         if !self.trust(Trust::is_given) {
             return None;
         }
@@ -40,7 +38,7 @@ impl Eager {
                 for _ in 0..LOOKS {
                     if let Some(done) = ready() {
                         // One that took longer is the scheduler's, which let the other side run on our core.
-                        self.trust(match begun.elapsed() < LIMIT {
+                        self.trust(match begun.elapsed() < limit {
                             true => Trust::succeed,
                             false => Trust::fail,
                         });
@@ -49,7 +47,7 @@ impl Eager {
                     std::hint::spin_loop();
                 }
             }
-            if begun.elapsed() >= LIMIT {
+            if begun.elapsed() >= limit {
                 self.trust(Trust::fail);
                 return None;
             }

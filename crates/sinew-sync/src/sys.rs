@@ -35,29 +35,53 @@ pub(crate) fn wait(
     futex::wait(word, futex::Flags::empty(), expected, timeout.as_ref())
 }
 
-/// Blocks the thread until one of several words is woken, or is not as expected. The index of one that was
-/// woken.
-pub(crate) fn wait_any(
-    words: &[(&AtomicU32, u32)],
-    timeout: Option<Duration>,
-) -> Result<usize, Errno> {
-    let waiters: Vec<_> = words
-        .iter()
-        .map(|(word, expected)| {
-            let mut waiter = futex::Wait::new();
-            waiter.val = u64::from(*expected);
-            waiter.uaddr = WaitPtr::new(word.as_ptr().cast());
-            waiter.flags = WaitFlags::SIZE_U32;
-            waiter
-        })
-        .collect();
-    // futex_waitv(2) takes a time of the clock, not a span.
-    let deadline = timeout.and_then(|timeout| {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        now.checked_add(Timespec::try_from(timeout).ok()?)
-    });
-    let clock = rustix::time::ClockId::Monotonic;
-    futex::waitv(&waiters, WaitvFlags::empty(), deadline.as_ref(), clock)
+/// Words to wait for at once: futex_waitv(2), which takes up to 128.
+///
+/// The kernel reads the words, by address; one whose memory is gone is the error `EFAULT`.
+#[derive(Default)]
+pub(crate) struct WaitList(Vec<futex::Wait>);
+
+// SAFETY: addresses for the kernel alone.
+unsafe impl Send for WaitList {}
+
+impl WaitList {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn push(&mut self, word: &AtomicU32, expected: u32) {
+        let mut waiter = futex::Wait::new();
+        waiter.val = u64::from(expected);
+        waiter.uaddr = WaitPtr::new(word.as_ptr().cast());
+        waiter.flags = WaitFlags::SIZE_U32;
+        self.0.push(waiter);
+    }
+
+    pub(crate) fn swap_remove(&mut self, index: usize) {
+        self.0.swap_remove(index);
+    }
+
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
+    /// Sets what the first word is expected to be.
+    pub(crate) fn expect_first(&mut self, expected: u32) {
+        if let Some(first) = self.0.first_mut() {
+            first.val = u64::from(expected);
+        }
+    }
+
+    /// Blocks the thread until one is woken, or is not as expected. The index of one that was woken.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Result<usize, Errno> {
+        // futex_waitv(2) takes a time of the clock, not a span.
+        let deadline = timeout.and_then(|timeout| {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+            now.checked_add(Timespec::try_from(timeout).ok()?)
+        });
+        let clock = rustix::time::ClockId::Monotonic;
+        futex::waitv(&self.0, WaitvFlags::empty(), deadline.as_ref(), clock)
+    }
 }
 
 /// The ring's descriptor, to be waited for.

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use super::Word;
+
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -25,18 +27,22 @@ enum State {
     Abandoned,
 }
 
-/// A wait under way.
+/// A wait under way. Whoever waits for the word holds it, and by that keeps the word mapped.
 #[derive(Debug)]
 pub(super) struct Slot {
     state: Mutex<State>,
+    pub(super) word: Word,
+    pub(super) expected: u32,
     /// The driver's own mark, set before the wait begins.
     key: AtomicUsize,
 }
 
 impl Slot {
-    pub(super) fn new(waker: Waker) -> Arc<Self> {
+    pub(super) fn new(word: Word, expected: u32, waker: Waker) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State::Waiting(waker)),
+            word,
+            expected,
             key: AtomicUsize::new(0),
         })
     }
@@ -47,6 +53,11 @@ impl Slot {
 
     pub(super) fn set_key(&self, key: usize) {
         self.key.store(key, Ordering::Relaxed);
+    }
+
+    /// Whether the word is not what the wait was to last for.
+    pub(super) fn has_changed(&self) -> bool {
+        self.word.load(Ordering::Acquire) != self.expected
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -66,6 +77,11 @@ impl Slot {
 
     /// The driver says how it ended. False if nobody waits any more.
     pub(super) fn complete(&self, outcome: Outcome) -> bool {
+        self.complete_with(outcome, || {})
+    }
+
+    /// The same; if somebody waits, `before` is called before they are woken.
+    pub(super) fn complete_with(&self, outcome: Outcome, before: impl FnOnce()) -> bool {
         let waker = {
             let mut state = self.lock();
             match &*state {
@@ -78,13 +94,9 @@ impl Slot {
                 State::Done(_) | State::Abandoned => return true,
             }
         };
+        before();
         waker.wake();
         true
-    }
-
-    /// Whether the future was dropped.
-    pub(super) fn is_abandoned(&self) -> bool {
-        matches!(*self.lock(), State::Abandoned)
     }
 
     /// The future is dropped: how the wait had ended, or `None` if it is to be cancelled.

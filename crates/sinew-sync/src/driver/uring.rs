@@ -1,20 +1,19 @@
 //! Waiting with io_uring.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 use sinew_core::{AsyncIo, Error, ErrorKind};
+use slab::Slab;
 use tokio::io::Interest;
 
-use super::Word;
 use super::slot::{Outcome, Slot};
 use crate::sys::{self, Ring, RingFd};
 
 /// The number of completions that nobody waits for.
-const CANCELLATION: u64 = 0;
+const CANCELLATION: u64 = u64::MAX;
 
 pub(super) struct Uring {
     state: Mutex<State>,
@@ -23,11 +22,13 @@ pub(super) struct Uring {
 struct State {
     ring: Ring,
     /// What is in the kernel. It keeps the words mapped until the kernel is done with them.
-    waits: HashMap<u64, (Word, Arc<Slot>)>,
-    /// The last number given; numbers are never used again.
-    last: u64,
+    waits: Slab<Arc<Slot>>,
+    completed: Vec<(u64, i32)>,
     shut_down: bool,
 }
+
+/// Ended waits, of which somebody is to be told.
+type Reaped = Vec<(Arc<Slot>, i32)>;
 
 impl Uring {
     pub(super) fn new() -> Result<(Self, RingFd), Error> {
@@ -35,8 +36,8 @@ impl Uring {
         let fd = ring.fd().map_err(refused)?;
         let state = Mutex::new(State {
             ring,
-            waits: HashMap::new(),
-            last: CANCELLATION,
+            waits: Slab::new(),
+            completed: Vec::new(),
             shut_down: false,
         });
         Ok((Self { state }, fd))
@@ -50,27 +51,21 @@ impl Uring {
         self.lock().waits.len()
     }
 
-    pub(super) fn begin(
-        &self,
-        word: &Word,
-        expected: u32,
-        slot: &Arc<Slot>,
-    ) -> Result<(), Outcome> {
+    pub(super) fn begin(&self, slot: &Arc<Slot>) -> Result<(), Outcome> {
         let mut state = self.lock();
         if state.shut_down {
             return Err(Outcome::ShutDown);
         }
-        state.last += 1;
-        let key = state.last;
-        slot.set_key(usize::try_from(key).unwrap_or(usize::MAX));
-        state.waits.insert(key, (word.clone(), slot.clone()));
-        let mut begun = state.ring.wait(word, expected, key);
+        let key = state.waits.insert(slot.clone());
+        slot.set_key(key);
+        let mut begun = state.ring.wait(&slot.word, slot.expected, key as u64);
         if matches!(begun, Err(Errno::BUSY | Errno::AGAIN)) {
             // The completion queue is full: make room, and hand over again what is queued.
-            let reaped = state.reap();
+            let mut reaped = Vec::new();
+            state.reap(&mut reaped);
             begun = state.ring.submit();
             drop(state);
-            settle(reaped);
+            settle(&mut reaped);
         }
         // What failed to be handed over stays queued, and may begin later: its slot stays for that.
         begun.map_err(|errno| {
@@ -79,12 +74,18 @@ impl Uring {
         })
     }
 
-    pub(super) fn cancel(&self, slot: &Slot) {
+    pub(super) fn cancel(&self, slot: &Arc<Slot>) {
         let mut state = self.lock();
-        let key = slot.key() as u64;
-        if state.waits.contains_key(&key) {
-            // Where it cannot be asked for now, the wait ends with the next wake-up, which is passed on.
-            let _later = state.ring.cancel(key, CANCELLATION);
+        let key = slot.key();
+        // The number is another's by now if the wait has ended.
+        let is_under_way = state
+            .waits
+            .get(key)
+            .is_some_and(|known| Arc::ptr_eq(known, slot));
+        if is_under_way {
+            // Where it cannot be asked for now, the wait ends with the next wake-up, which is passed on. If it is asked
+            // for later and meets another's wait, that one begins anew.
+            let _later = state.ring.cancel(key as u64, CANCELLATION);
         }
     }
 
@@ -97,59 +98,53 @@ impl Uring {
                 return;
             }
         };
+        let mut reaped = Vec::new();
         loop {
-            let reaped = fd.read_with(|_| {
-                let reaped = self.lock().reap();
+            let ended = fd.read_with(|_| {
+                self.lock().reap(&mut reaped);
                 match reaped.is_empty() {
                     true => Err(io::ErrorKind::WouldBlock.into()),
-                    false => Ok(reaped),
+                    false => Ok(()),
                 }
             });
-            match reaped.await {
-                Ok(reaped) => settle(reaped),
+            match ended.await {
+                Ok(()) => settle(&mut reaped),
                 Err(_) => return,
             }
         }
     }
 
     pub(super) fn shut_down(&self) {
-        let waits = {
+        let slots: Vec<Arc<Slot>> = {
             let mut state = self.lock();
             state.shut_down = true;
-            let keys: Vec<u64> = state.waits.keys().copied().collect();
-            for key in keys {
-                let _ends_with_the_ring = state.ring.cancel(key, CANCELLATION);
+            let State { ring, waits, .. } = &mut *state;
+            for (key, _) in waits.iter() {
+                let _ends_with_the_ring = ring.cancel(key as u64, CANCELLATION);
             }
-            state
-                .waits
-                .values()
-                .map(|(_, slot)| slot.clone())
-                .collect::<Vec<_>>()
+            waits.iter().map(|(_, slot)| slot.clone()).collect()
         };
-        for slot in waits {
+        for slot in slots {
             slot.complete(Outcome::ShutDown);
         }
     }
 }
 
-/// Ended waits, of which somebody is to be told.
-type Reaped = Vec<(Option<(Word, Arc<Slot>)>, i32)>;
-
 impl State {
-    fn reap(&mut self) -> Reaped {
-        let mut completed = Vec::new();
-        self.ring.reap(&mut completed);
-        completed
-            .into_iter()
-            .map(|(key, result)| (self.waits.remove(&key), result))
-            .collect()
+    fn reap(&mut self, reaped: &mut Reaped) {
+        self.ring.reap(&mut self.completed);
+        for (key, result) in self.completed.drain(..) {
+            let key = usize::try_from(key).unwrap_or(usize::MAX);
+            if let Some(slot) = self.waits.try_remove(key) {
+                reaped.push((slot, result));
+            }
+        }
     }
 }
 
 /// Outside of the lock: a waker may do anything.
-fn settle(reaped: Reaped) {
-    for (wait, result) in reaped {
-        let Some((word, slot)) = wait else { continue };
+fn settle(reaped: &mut Reaped) {
+    for (slot, result) in reaped.drain(..) {
         const CHANGED: [Errno; 3] = [
             Errno::AGAIN,
             // Also when the thread ended that had begun the wait.
@@ -162,7 +157,7 @@ fn settle(reaped: Reaped) {
             errno => Outcome::Failed(errno),
         };
         if !slot.complete(outcome) && outcome == Outcome::Woken {
-            sys::wake(&word, 1);
+            sys::wake(&slot.word, 1);
         }
     }
 }

@@ -1,0 +1,253 @@
+//! One thread of the pool.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::slot::{Outcome, Slot};
+use crate::sys::{self, WaitList};
+
+/// Words for one thread: 128, less the one by which it is told of news.
+const WORDS: usize = 127;
+/// A thread that has had nothing to wait for as long ends.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What a thread and the pool share.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// Changed, and woken, when something came onto the desk of a thread that is asleep.
+    news: AtomicU32,
+    desk: Mutex<Desk>,
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    arrivals: Vec<Arc<Slot>>,
+    departures: Vec<Arc<Slot>>,
+    /// Waits that have arrived, and neither ended nor been cancelled.
+    load: usize,
+    /// The same, those included whose cancellation the thread has not seen yet.
+    waits: usize,
+    /// The thread does not look at the desk before there is news.
+    asleep: bool,
+    /// With the runtime.
+    shut_down: bool,
+    /// The thread has ended or is about to.
+    ended: bool,
+}
+
+impl Worker {
+    /// Starts a thread that waits for a first word.
+    pub(super) fn start(
+        number: usize,
+        slot: &Arc<Slot>,
+        roomy: &Arc<AtomicUsize>,
+    ) -> std::io::Result<Arc<Self>> {
+        let worker = Arc::new(Self {
+            news: AtomicU32::new(0),
+            desk: Mutex::new(Desk {
+                arrivals: vec![slot.clone()],
+                load: 1,
+                waits: 1,
+                ..Desk::default()
+            }),
+        });
+        let thread = Thread {
+            worker: worker.clone(),
+            number,
+            roomy: roomy.clone(),
+            slots: Vec::new(),
+            list: WaitList::new(),
+        };
+        std::thread::Builder::new()
+            .name("sinew-futex".to_owned())
+            .spawn(move || thread.run())?;
+        Ok(worker)
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits under way; `None` if the thread has ended.
+    pub(super) fn waits(&self) -> Option<usize> {
+        let desk = self.desk();
+        (!desk.ended).then_some(desk.waits)
+    }
+
+    /// False if this thread has no room.
+    pub(super) fn offer(&self, slot: &Arc<Slot>) -> bool {
+        let mut desk = self.desk();
+        if desk.ended || desk.load >= WORDS {
+            return false;
+        }
+        desk.load += 1;
+        desk.waits += 1;
+        desk.arrivals.push(slot.clone());
+        self.tell(desk);
+        true
+    }
+
+    /// Of a wait that was given to this thread, and abandoned before it ended.
+    pub(super) fn cancel(&self, slot: &Arc<Slot>) {
+        let mut desk = self.desk();
+        if desk.ended {
+            return;
+        }
+        desk.load -= 1;
+        let waiting = desk.arrivals.iter().position(|new| Arc::ptr_eq(new, slot));
+        if let Some(at) = waiting {
+            // It never was waited for.
+            desk.arrivals.swap_remove(at);
+            desk.waits -= 1;
+            return;
+        }
+        desk.departures.push(slot.clone());
+        self.tell(desk);
+    }
+
+    pub(super) fn shut_down(&self) {
+        let mut desk = self.desk();
+        desk.shut_down = true;
+        self.tell(desk);
+    }
+
+    fn tell(&self, mut desk: MutexGuard<'_, Desk>) {
+        if std::mem::take(&mut desk.asleep) {
+            self.news.fetch_add(1, Ordering::Release);
+            drop(desk);
+            sys::wake(&self.news, 1);
+        }
+    }
+}
+
+/// The thread's own.
+struct Thread {
+    worker: Arc<Worker>,
+    number: usize,
+    roomy: Arc<AtomicUsize>,
+    slots: Vec<Arc<Slot>>,
+    /// The news, and then the words of the slots.
+    list: WaitList,
+}
+
+impl Thread {
+    fn run(mut self) {
+        self.list.push(&self.worker.news, 0);
+        while self.clear_desk() {
+            let idle = self.slots.is_empty().then_some(IDLE);
+            match self.list.wait(idle) {
+                // The kernel names the last of those that were woken: with the first, no other was.
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(woken) => {
+                    self.end(woken - 1, Outcome::Woken);
+                    // Who was woken often waits again at once: that comes onto the desk before the next look at it
+                    // if it runs first, and saves beginning all waits twice.
+                    std::thread::yield_now();
+                }
+                // The kernel does not say which. Words that were woken together with the one that it named
+                // are found here too, since they have changed.
+                Err(Errno::AGAIN) => self.end_changed(),
+                Err(Errno::TIMEDOUT) => {
+                    if self.end_if_idle() {
+                        return;
+                    }
+                }
+                // Out of memory, or a word whose memory is gone: everybody is told, rather than one chosen
+                // wrongly.
+                Err(errno) => self.end_all(Outcome::Failed(errno.raw_os_error())),
+            }
+        }
+        self.end_all(Outcome::ShutDown);
+    }
+
+    /// Does what there is to do before the thread sleeps; false when the runtime ends.
+    fn clear_desk(&mut self) -> bool {
+        loop {
+            let (arrivals, departures) = {
+                let mut desk = self.worker.desk();
+                if desk.shut_down {
+                    desk.ended = true;
+                    self.slots.append(&mut desk.arrivals);
+                    return false;
+                }
+                if desk.arrivals.is_empty() && desk.departures.is_empty() {
+                    // From here on whatever comes changes the news.
+                    desk.asleep = true;
+                    self.list
+                        .expect_first(self.worker.news.load(Ordering::Acquire));
+                    return true;
+                }
+                (
+                    std::mem::take(&mut desk.arrivals),
+                    std::mem::take(&mut desk.departures),
+                )
+            };
+            for slot in arrivals {
+                self.list.push(&slot.word, slot.expected);
+                self.slots.push(slot);
+            }
+            for slot in departures {
+                self.dismiss(&slot);
+            }
+        }
+    }
+
+    /// Ends a wait that was cancelled, if it has not ended by itself.
+    fn dismiss(&mut self, slot: &Arc<Slot>) {
+        let at = self.slots.iter().position(|known| Arc::ptr_eq(known, slot));
+        let Some(at) = at else { return };
+        // The word may have been woken when it was changed.
+        match slot.has_changed() {
+            true => self.end(at, Outcome::Woken),
+            false => self.end(at, Outcome::Changed),
+        }
+    }
+
+    /// Ends a wait. A wake-up that nobody sees is passed on.
+    fn end(&mut self, at: usize, outcome: Outcome) {
+        self.list.swap_remove(at + 1);
+        let slot = self.slots.swap_remove(at);
+        {
+            let mut desk = self.worker.desk();
+            desk.waits -= 1;
+            // It is awake, and looks at the desk before it sleeps again.
+            desk.asleep = false;
+        }
+        self.roomy.store(self.number, Ordering::Relaxed);
+        self.complete(&slot, outcome);
+    }
+
+    fn complete(&self, slot: &Slot, outcome: Outcome) {
+        // Before whoever is woken asks for room.
+        let ended = slot.complete_with(outcome, || self.worker.desk().load -= 1);
+        if !ended && outcome == Outcome::Woken {
+            sys::wake(&slot.word, 1);
+        }
+    }
+
+    fn end_changed(&mut self) {
+        for at in (0..self.slots.len()).rev() {
+            if self.slots.get(at).is_some_and(|slot| slot.has_changed()) {
+                self.end(at, Outcome::Woken);
+            }
+        }
+    }
+
+    fn end_all(&mut self, outcome: Outcome) {
+        self.list.truncate(1);
+        let slots = std::mem::take(&mut self.slots);
+        self.worker.desk().waits -= slots.len();
+        for slot in slots {
+            self.complete(&slot, outcome);
+        }
+    }
+
+    fn end_if_idle(&mut self) -> bool {
+        let mut desk = self.worker.desk();
+        desk.ended = desk.waits == 0;
+        desk.ended
+    }
+}

@@ -65,3 +65,73 @@ impl Clone for Eager {
         Self::default()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    fn on_a_runtime(test: impl AsyncFnOnce(Driver)) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let tasks = tokio::task::LocalSet::new();
+        tasks.block_on(&runtime, async { test(Driver::current().unwrap()).await });
+    }
+
+    #[test]
+    fn what_comes_soon_is_found() {
+        on_a_runtime(async |driver| {
+            let mut looks = 0;
+            let found = Eager::default()
+                .look(&driver, || {
+                    looks += 1;
+                    (looks == 3).then_some("it")
+                })
+                .await;
+            assert_eq!(found, Some("it"));
+        });
+    }
+
+    #[test]
+    fn others_have_their_turn_until_it_is_given_up() {
+        on_a_runtime(async |driver| {
+            driver.set_spin_limit(Duration::from_millis(20));
+            let turns = Rc::new(Cell::new(0));
+            let other = tokio::task::spawn_local({
+                let turns = turns.clone();
+                async move {
+                    loop {
+                        turns.set(turns.get() + 1);
+                        tokio::task::yield_now().await;
+                    }
+                }
+            });
+            assert_eq!(Eager::default().look(&driver, || None::<()>).await, None);
+            assert!(turns.get() > 1, "{}", turns.get());
+            other.abort();
+        });
+    }
+
+    #[test]
+    fn one_looks_at_a_time_and_none_without_a_limit() {
+        on_a_runtime(async |driver| {
+            let looks = Cell::new(0);
+            let look = || {
+                looks.set(looks.get() + 1);
+                None::<()>
+            };
+            {
+                let _another = driver.start_looking().unwrap();
+                assert_eq!(Eager::default().look(&driver, look).await, None);
+            }
+            driver.set_spin_limit(Duration::ZERO);
+            assert_eq!(Eager::default().look(&driver, look).await, None);
+            assert_eq!(looks.get(), 0);
+        });
+    }
+}

@@ -149,25 +149,33 @@ pub(crate) fn read_append(
     Ok(count)
 }
 
-pub(crate) fn write(fd: BorrowedFd<'_>, how: How, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    ask(fd, how, PollFlags::OUT)?;
-    let first = slices.iter().find(|slice| !slice.is_empty());
-    let first: &[u8] = first.map_or(&[], |slice| slice);
+pub(crate) fn write(fd: BorrowedFd<'_>, how: How, bytes: &[u8]) -> io::Result<usize> {
     match how {
+        How::NonBlocking => without_sigpipe(|| Ok(rustix::io::write(fd, bytes)?)),
         How::Socket => {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            Ok(rustix::net::send(fd, first, flags)?)
+            Ok(rustix::net::send(fd, bytes, flags)?)
         }
         // A pipe that poll(2) calls writable has room for a page, and a write of more would block.
         How::AskFirst => {
-            let first = &first[..first.len().min(rustix::pipe::PIPE_BUF)];
+            ask(fd, how, PollFlags::OUT)?;
+            let first = &bytes[..bytes.len().min(rustix::pipe::PIPE_BUF)];
             without_sigpipe(|| Ok(rustix::io::write(fd, first)?))
         }
-        How::NonBlocking => without_sigpipe(|| match slices {
-            [one] => Ok(rustix::io::write(fd, one)?),
-            many => Ok(rustix::io::writev(fd, many)?),
-        }),
     }
+}
+
+/// Writes the first of the slices at least.
+pub(crate) fn write_vectored(
+    fd: BorrowedFd<'_>,
+    how: How,
+    slices: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    if how == How::NonBlocking {
+        return without_sigpipe(|| Ok(rustix::io::writev(fd, slices)?));
+    }
+    let first = slices.iter().find(|slice| !slice.is_empty());
+    write(fd, how, first.map_or(&[], |slice| slice))
 }
 
 pub(crate) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {

@@ -148,24 +148,17 @@ impl Writer {
     }
 }
 
-impl AsyncWrite for Writer {
-    fn poll_write(
-        self: Pin<&mut Self>,
+impl Writer {
+    fn poll_with(
+        &mut self,
         cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
+        write: impl Fn(BorrowedFd<'_>, How) -> io::Result<usize>,
+        write_file: impl FnOnce(Pin<&mut File>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         match &mut self.target {
             Target::Polled(io, how) => {
                 let how = *how;
-                let write = |fd: &OwnedFd| sys::write(fd.as_fd(), how, slices);
+                let write = |fd: &OwnedFd| write(fd.as_fd(), how);
                 if is_attempt() {
                     // Nobody waits: what counts is what the kernel says now.
                     return match io.try_write_with(write) {
@@ -175,9 +168,35 @@ impl AsyncWrite for Writer {
                 }
                 io.poll_write_with(cx, write)
             }
-            Target::File(file) => Pin::new(file).poll_write_vectored(cx, slices),
+            Target::File(file) => write_file(Pin::new(file), cx),
             Target::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
+    }
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_with(
+            cx,
+            |fd, how| sys::write(fd, how, bytes),
+            |file, cx| file.poll_write(cx, bytes),
+        )
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_with(
+            cx,
+            |fd, how| sys::write_vectored(fd, how, slices),
+            |file, cx| file.poll_write_vectored(cx, slices),
+        )
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -8,9 +8,9 @@ use crate::{Error, ErrorKind};
 const HEADER: usize = 4;
 /// Bytes that are made room for at once. More is made as it fills, whatever length a peer announces.
 const GROWTH: usize = 64 << 10;
-/// Bytes from which on a payload is written from where it is: a copy of fewer costs less than a write of
-/// two pieces.
-const BORROWED: usize = 1024;
+/// Bytes from which on a payload is written from where it is: a copy of fewer costs less than what
+/// writev(2) costs beyond write(2).
+const BORROWED: usize = 8192;
 
 /// A [`Framing`] with its limit, as a [`Decoder`] and an [`Encoder`] of `tokio-util`.
 ///
@@ -170,6 +170,7 @@ impl FrameCodec {
 
     fn stage(&self, payload: &[u8], stage: &mut Stage) -> Result<(), Error> {
         let header = self.header(payload)?;
+        stage.reserve(HEADER + payload.len());
         match self.framing {
             Framing::Lines => {
                 stage.put_slice(payload);

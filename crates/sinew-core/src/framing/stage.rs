@@ -6,10 +6,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
-use crate::put_chunks;
+use crate::{make_room, put_chunks};
 
 /// Bytes from which on it is cheaper to keep a payload where it is than to copy it.
-const KEPT: usize = 4096;
+const KEPT: usize = 8192;
+/// Bytes of memory that there are at least, once there are any.
+const LEAST: usize = 1024;
 /// Bytes of memory that are kept for the next message.
 const RETAINED: usize = 64 << 10;
 /// Pieces that are written at once.
@@ -35,9 +37,18 @@ impl Stage {
         self.len() == 0
     }
 
+    /// Makes room for that many bytes: once for a frame that is put in pieces, instead of for each.
+    pub fn reserve(&mut self, additional: usize) {
+        if self.tail.is_empty() {
+            make_room(&mut self.tail, additional, LEAST);
+        } else {
+            self.tail.reserve(additional);
+        }
+    }
+
     /// Appends a copy of these bytes.
     pub fn put_slice(&mut self, bytes: &[u8]) {
-        self.tail.reserve(bytes.len());
+        self.reserve(bytes.len());
         put_chunks(&mut self.tail, bytes);
     }
 
@@ -100,7 +111,13 @@ impl Stage {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.advance(written);
+        if self.pieces.is_empty() && written == self.tail.len() && self.tail.capacity() <= RETAINED
+        {
+            // The next frame is put where this one was.
+            self.tail.clear();
+        } else {
+            self.advance(written);
+        }
         Poll::Ready(Ok(written))
     }
 

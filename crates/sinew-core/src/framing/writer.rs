@@ -28,8 +28,8 @@ const BOUND: usize = 64 << 10;
 /// [`send`](Self::send) writes at once, and is done when the kernel has the whole message. As a `Sink`
 /// it collects: `start_send` stages, `poll_flush` writes all that is staged together. `poll_ready` waits
 /// while 64 KiB or more are staged ([`with_bound`](Self::with_bound)), so that the writer holds at most
-/// that and one message. Payloads of 4 KiB and more that are given as [`Bytes`] are not copied;
-/// `send` copies none of 1 KiB and more that the kernel takes at once.
+/// that and one message. Payloads of 8 KiB and more that are given as [`Bytes`] are not copied;
+/// `send` copies none of 8 KiB and more that the kernel takes at once.
 ///
 /// # A send that is dropped
 ///
@@ -60,8 +60,8 @@ pub struct FrameWriter<W, E = FrameCodec> {
     encoder: E,
     /// What was accepted and is not written yet.
     stage: Stage,
-    /// Empty; kept for its memory.
-    spare: Stage,
+    /// What a `send` offers, until it is accepted; left over where one was dropped before.
+    offer: Stage,
     bound: usize,
     accepted: u64,
     failed: Option<Error>,
@@ -93,7 +93,7 @@ impl<W, E> FrameWriter<W, E> {
             io,
             encoder,
             stage: Stage::default(),
-            spare: Stage::default(),
+            offer: Stage::default(),
             bound: BOUND,
             accepted: 0,
             failed: None,
@@ -154,6 +154,7 @@ impl<W, E> FrameWriter<W, E> {
     /// dropped: none of it must be part of a message of which some was.
     pub fn restart(&mut self) {
         self.stage.clear();
+        self.offer.clear();
         self.failed = None;
     }
 
@@ -180,23 +181,16 @@ impl<W, E> FrameWriter<W, E> {
         error
     }
 
-    fn keep(&mut self, mut frame: Stage) {
-        frame.clear();
-        self.spare = frame;
-    }
-
-    fn encode<M>(&mut self, message: &M) -> Result<Stage, Error>
+    fn offer<M>(&mut self, message: &M) -> Result<(), Error>
     where
         E: FrameEncoder<M>,
     {
-        let mut frame = mem::take(&mut self.spare);
-        match self.encoder.encode_frame(message, &mut frame) {
-            Ok(()) => Ok(frame),
-            Err(error) => {
-                self.keep(frame);
-                Err(self.named(error))
-            }
+        if !self.offer.is_empty() {
+            self.offer.clear();
         }
+        self.encoder
+            .encode_frame(message, &mut self.offer)
+            .map_err(|error| self.named(error))
     }
 }
 
@@ -224,11 +218,9 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
         if let Some(frame) = self.borrow(&message)? {
             return poll_fn(|cx| self.poll_borrowed(cx, &message, &frame, &mut accepted)).await;
         }
-        let mut frame = self.encode(&message)?;
+        self.offer(&message)?;
         drop(message);
-        let sent = poll_fn(|cx| self.poll_frame(cx, &mut frame, &mut accepted)).await;
-        self.keep(frame);
-        sent
+        poll_fn(|cx| self.poll_offer(cx, &mut accepted)).await
     }
 
     /// Sends a message if the kernel takes it, or the first part of it, now. The rest is
@@ -248,12 +240,8 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
             Ok(Some(frame)) => {
                 attempt(|cx| self.poll_borrowed(cx, &message, &frame, &mut accepted))
             }
-            Ok(None) => match self.encode(&message) {
-                Ok(mut frame) => {
-                    let sent = attempt(|cx| self.poll_frame(cx, &mut frame, &mut accepted));
-                    self.keep(frame);
-                    sent
-                }
+            Ok(None) => match self.offer(&message) {
+                Ok(()) => attempt(|cx| self.poll_offer(cx, &mut accepted)),
                 Err(error) => Some(Err(error)),
             },
             Err(error) => Some(Err(error)),
@@ -372,23 +360,24 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
         self.poll_written(cx)
     }
 
-    /// Writes `frame` after all that is staged. Once a part of it is written, the rest is staged.
-    fn poll_frame(
+    /// Writes what is offered after all that is staged. Once a part of it is written, the rest is staged.
+    fn poll_offer(
         &mut self,
         cx: &mut Context<'_>,
-        frame: &mut Stage,
         accepted: &mut bool,
     ) -> Poll<Result<(), Error>> {
         if !*accepted {
             ready!(self.poll_drain(cx, 0))?;
-            if !frame.is_empty()
-                && let Err(error) = ready!(frame.poll_write(Pin::new(&mut self.io), cx))
+            if !self.offer.is_empty()
+                && let Err(error) = ready!(self.offer.poll_write(Pin::new(&mut self.io), cx))
             {
                 return Poll::Ready(Err(self.fail(error)));
             }
             *accepted = true;
             self.accepted += 1;
-            mem::swap(&mut self.stage, frame);
+            if !self.offer.is_empty() {
+                mem::swap(&mut self.stage, &mut self.offer);
+            }
         }
         self.poll_written(cx)
     }

@@ -40,6 +40,7 @@ pub fn attempt<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T
 ///
 /// Nobody waits then, so an `AsyncRead` or `AsyncWrite` asks the kernel, rather than relying on what the
 /// runtime has heard of: see [`AsyncIo::try_read_with`](crate::AsyncIo::try_read_with).
+#[inline]
 pub fn is_attempt() -> bool {
     TRYING.get()
 }

@@ -8,7 +8,7 @@ use tokio::io::{Interest, Ready};
 use tokio::task::coop;
 
 use crate::sys::{self, Registered};
-use crate::{Error, StableFd};
+use crate::{Eager, Error, Slice, StableFd};
 
 /// A descriptor that Tokio waits for, with any system call as the operation.
 ///
@@ -98,6 +98,7 @@ impl<T: AsFd> AsyncIo<T> {
     }
 
     /// What was registered.
+    #[inline]
     pub fn get_ref(&self) -> &T {
         &self.fd.get_ref().0
     }
@@ -174,6 +175,7 @@ impl<T: AsFd> AsyncIo<T> {
     /// # Errors
     ///
     /// As for [`read_with`](Self::read_with).
+    #[inline]
     pub fn poll_read_with<R>(
         &self,
         cx: &mut Context<'_>,
@@ -203,6 +205,7 @@ impl<T: AsFd> AsyncIo<T> {
     /// # Errors
     ///
     /// As for [`read_with`](Self::read_with).
+    #[inline(always)]
     pub fn poll_write_with<R>(
         &self,
         cx: &mut Context<'_>,
@@ -224,39 +227,52 @@ impl<T: AsFd> AsyncIo<T> {
         }
     }
 
-    /// As [`poll_read_with`](Self::poll_read_with), for a stream of bytes: `operation` also says whether
-    /// it *drained* the descriptor.
+    /// As [`poll_read_with`](Self::poll_read_with), for one receiver: before it waits, `operation` is tried again
+    /// for a moment, as `eager` says.
     ///
-    /// It did if it read something, but less than it asked for, and there was no other reason for that
-    /// than that there is no more. The readiness is forgotten then, which saves the system call that
-    /// would only say [`WouldBlock`](io::ErrorKind::WouldBlock). On anything that has messages, a short
-    /// read proves nothing.
+    /// `operation` also says whether it *drained* the descriptor. It did if it read something, but less than it asked
+    /// for, and there was no other reason for that than that there is no more. The readiness is forgotten then, which
+    /// saves the system call that would only say [`WouldBlock`](io::ErrorKind::WouldBlock). On anything that has
+    /// messages, a short read proves nothing.
     ///
     /// # Errors
     ///
     /// As for [`read_with`](Self::read_with).
-    pub fn poll_read_stream<R>(
+    #[inline(always)]
+    pub fn poll_read_eagerly<R>(
         &self,
         cx: &mut Context<'_>,
+        eager: &mut Eager,
         mut operation: impl FnMut(&T) -> io::Result<(R, bool)>,
     ) -> Poll<io::Result<R>> {
+        let mut slice = Slice::default();
         loop {
-            let mut guard = ready!(self.fd.poll_read_ready(cx))?;
+            let mut guard = match self.fd.poll_read_ready(cx) {
+                Poll::Ready(guard) => Some(guard?),
+                Poll::Pending if !coop::has_budget_remaining() => return Poll::Pending,
+                // The runtime has not heard of anything, and wakes this task when it does.
+                Poll::Pending if !ready!(eager.poll_again(cx, &mut slice)) => return Poll::Pending,
+                Poll::Pending => None,
+            };
             match uninterrupted(|| operation(self.get_ref())) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let closed = guard.ready().is_read_closed();
-                    guard.clear_ready();
-                    if closed {
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
+                    if let Some(guard) = &mut guard {
+                        let closed = guard.ready().is_read_closed();
+                        guard.clear_ready();
+                        if closed {
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
                     }
                 }
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok((result, drained)) => {
-                    if drained {
-                        guard.clear_ready();
-                    }
-                    return Poll::Ready(Ok(result));
+                result => {
+                    eager.succeed();
+                    return Poll::Ready(result.map(|(result, drained)| {
+                        if let (true, Some(guard)) = (drained, &mut guard) {
+                            guard.clear_ready();
+                        }
+                        result
+                    }));
                 }
             }
         }
@@ -333,6 +349,7 @@ impl<T: AsFd> AsFd for AsyncIo<T> {
     }
 }
 
+#[inline]
 fn uninterrupted<R>(mut operation: impl FnMut() -> io::Result<R>) -> io::Result<R> {
     loop {
         match operation() {

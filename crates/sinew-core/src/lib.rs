@@ -13,6 +13,7 @@
 mod address;
 mod attempt;
 mod attributes;
+mod eager;
 mod error;
 mod fd;
 mod framing;
@@ -30,6 +31,7 @@ mod unix;
 pub use address::{Address, AddressError, Endpoint, Scheme, SysvTarget};
 pub use attempt::{attempt, is_attempt};
 pub use attributes::Attributes;
+pub use eager::{Eager, Slice};
 pub use error::{Error, ErrorKind, TryRecvError, TrySendError};
 pub use fd::AsyncIo;
 pub use framing::{

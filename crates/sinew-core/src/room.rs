@@ -48,7 +48,11 @@ pub fn make_room(buffer: &mut BytesMut, least: usize, block: usize) {
 /// Appends `bytes` to `buffer`, a kilobyte at a time.
 ///
 /// A copy of more than about 2 KiB at once is one `rep movsb`, with the trap of [`make_room`].
+#[inline]
 pub fn put_chunks(buffer: &mut impl BufMut, bytes: &[u8]) {
+    if bytes.len() <= CHUNK {
+        return buffer.put_slice(bytes);
+    }
     for chunk in bytes.chunks(CHUNK) {
         buffer.put_slice(chunk);
     }

@@ -9,12 +9,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use futures::poll;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use sinew_core::{AsyncIo, ErrorKind};
+use sinew_core::{AsyncIo, Eager, ErrorKind};
 use tokio::io::Interest;
 use tokio::task::{LocalSet, coop};
 
@@ -325,7 +326,7 @@ async fn a_stream_that_was_drained_is_not_asked_again() -> Result {
     let calls = Cell::new(0);
     let some = || {
         within(poll_fn(|cx| {
-            reader.poll_read_stream(cx, |fd| {
+            reader.poll_read_eagerly(cx, &mut Eager::never(), |fd| {
                 calls.set(calls.get() + 1);
                 let bytes = read(fd, 4)?;
                 let drained = (1..4).contains(&bytes.len());
@@ -351,6 +352,42 @@ async fn a_stream_that_was_drained_is_not_asked_again() -> Result {
     drop(writer);
     assert_eq!(some().await?, b"");
     assert_eq!(some().await?, b"");
+    Ok(())
+}
+
+/// Bytes that come at any time, also while a reader looks for them or gives that up, are found, each once.
+#[tokio::test]
+async fn who_looks_before_waiting_misses_nothing() -> Result {
+    let (reader, writer) = pipe(PipeFlags::empty())?;
+    let reader = AsyncIo::new(reader)?;
+    let mut eager = Eager::receiver();
+    let writing = thread::spawn(move || -> io::Result<()> {
+        for number in 0..2000_u32 {
+            write(&writer, &number.to_le_bytes())?;
+            let begun = Instant::now();
+            let pause = Duration::from_micros(u64::from(number * 37 % 300));
+            while begun.elapsed() < pause {}
+        }
+        Ok(())
+    });
+    let mut numbers = Vec::new();
+    loop {
+        let some = poll_fn(|cx| {
+            reader.poll_read_eagerly(cx, &mut eager, |fd| {
+                let bytes = read(fd, 4)?;
+                Ok((bytes, false))
+            })
+        });
+        let bytes = within(some).await?;
+        if bytes.is_empty() {
+            break;
+        }
+        numbers.push(u32::from_le_bytes(
+            bytes.try_into().map_err(|_| "four bytes")?,
+        ));
+    }
+    writing.join().map_err(|_| "the writer panicked")??;
+    assert!(numbers.into_iter().eq(0..2000));
     Ok(())
 }
 

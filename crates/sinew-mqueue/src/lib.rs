@@ -16,7 +16,6 @@
 //!
 //! In new programs prefer [`posix`].
 
-mod eager;
 #[macro_use]
 mod payload;
 mod sys;

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use rustix::fs::{FileType, OFlags};
-use sinew_core::{AsyncIo, Error, is_attempt};
+use sinew_core::{AsyncIo, Eager, Error, is_attempt};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 
@@ -39,6 +39,7 @@ pub struct Reader {
     source: Source,
     /// Of a FIFO: what is to be done when the last writer has left.
     fifo: Option<Fifo>,
+    eager: Eager,
 }
 
 #[derive(Debug)]
@@ -80,7 +81,11 @@ impl Reader {
             }
             inherited::Kind::File(file) => Source::File(File::from_std(file)),
         };
-        Ok(Self { source, fifo: None })
+        Ok(Self {
+            source,
+            fifo: None,
+            eager: Eager::receiver(),
+        })
     }
 
     /// Takes a descriptor that this process was started with, by its number: 0 is the standard input.
@@ -105,6 +110,7 @@ impl Reader {
         Ok(Self {
             source: Source::Polled(fd, How::NonBlocking),
             fifo: None,
+            eager: Eager::receiver(),
         })
     }
 
@@ -155,7 +161,29 @@ impl Reader {
         self.poll_with(cx, |fd, how| sys::read_append(fd, how, buffer))
     }
 
+    /// Short, so that it is taken in where it is called: see [`sinew_core::FrameWriter::send`].
+    #[inline(always)]
     fn poll_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(BorrowedFd<'_>, How) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let is_fresh = self.fifo.as_ref().is_some_and(|fifo| fifo.is_fresh);
+        let (Source::Polled(io, how @ How::NonBlocking), false) =
+            (&self.source, is_fresh || is_attempt())
+        else {
+            return self.poll_otherwise(cx, read);
+        };
+        let read = |fd: &OwnedFd| Ok((read(fd.as_fd(), *how)?, false));
+        let count = ready!(io.poll_read_eagerly(cx, &mut self.eager, read))?;
+        match count > 0 || !self.comes_back() {
+            true => Poll::Ready(Ok(count)),
+            false => Poll::Ready(self.reopen().map(|()| 0)),
+        }
+    }
+
+    #[cold]
+    fn poll_otherwise(
         &mut self,
         cx: &mut Context<'_>,
         mut read: impl FnMut(BorrowedFd<'_>, How) -> io::Result<usize>,
@@ -167,7 +195,7 @@ impl Reader {
             )));
         };
         let mut fresh = self.fifo.as_mut().map(|fifo| &mut fifo.is_fresh);
-        let read = |fd: &OwnedFd| {
+        let mut read = |fd: &OwnedFd| {
             let done = read(fd.as_fd(), *how);
             if let Some(is_fresh) = fresh.as_deref_mut().filter(|is_fresh| **is_fresh) {
                 // Of a FIFO that has had no writer yet, read(2) says the same as at the end.
@@ -185,7 +213,7 @@ impl Reader {
                 done => done?,
             }
         } else {
-            ready!(io.poll_read_with(cx, read))?
+            ready!(io.poll_read_eagerly(cx, &mut self.eager, |fd| Ok((read(fd)?, false))))?
         };
         if count == 0 && self.comes_back() {
             self.reopen()?;
@@ -195,6 +223,7 @@ impl Reader {
 
     /// Makes a new open file description, in which the hang-up has not happened. The old one is kept
     /// until then, so that the FIFO is never without a reader.
+    #[cold]
     fn reopen(&mut self) -> io::Result<()> {
         if let Source::Polled(io, how) = &self.source {
             let fd = sys::reopen(io.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?;
@@ -209,6 +238,7 @@ impl Reader {
 }
 
 impl AsyncRead for Reader {
+    #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

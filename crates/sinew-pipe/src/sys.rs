@@ -110,6 +110,7 @@ pub(crate) fn has_hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(poll_now(fd, PollFlags::IN)?.intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
+#[inline]
 fn ask(fd: BorrowedFd<'_>, how: How, events: PollFlags) -> io::Result<()> {
     if how == How::AskFirst && poll_now(fd, events)?.is_empty() {
         return Err(io::ErrorKind::WouldBlock.into());
@@ -117,6 +118,7 @@ fn ask(fd: BorrowedFd<'_>, how: How, events: PollFlags) -> io::Result<()> {
     Ok(())
 }
 
+#[inline]
 fn read_raw<B: Buffer<u8>>(fd: BorrowedFd<'_>, how: How, buffer: B) -> io::Result<B::Output> {
     ask(fd, how, PollFlags::IN)?;
     match how {
@@ -126,6 +128,7 @@ fn read_raw<B: Buffer<u8>>(fd: BorrowedFd<'_>, how: How, buffer: B) -> io::Resul
 }
 
 /// Reads into the unfilled part of `buffer`, which must have room.
+#[inline]
 pub(crate) fn read(fd: BorrowedFd<'_>, how: How, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
     // SAFETY: nothing is de-initialised: the kernel writes, and what it wrote is what is read out.
     let room = unsafe { buffer.unfilled_mut() };
@@ -137,6 +140,7 @@ pub(crate) fn read(fd: BorrowedFd<'_>, how: How, buffer: &mut ReadBuf<'_>) -> io
 }
 
 /// Reads once, to the end of `buffer`, which must have room for what is read.
+#[inline]
 pub(crate) fn read_append(
     fd: BorrowedFd<'_>,
     how: How,
@@ -149,33 +153,25 @@ pub(crate) fn read_append(
     Ok(count)
 }
 
-pub(crate) fn write(fd: BorrowedFd<'_>, how: How, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn write(fd: BorrowedFd<'_>, how: How, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    ask(fd, how, PollFlags::OUT)?;
+    let first = slices.iter().find(|slice| !slice.is_empty());
+    let first: &[u8] = first.map_or(&[], |slice| slice);
     match how {
-        How::NonBlocking => without_sigpipe(|| Ok(rustix::io::write(fd, bytes)?)),
         How::Socket => {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            Ok(rustix::net::send(fd, bytes, flags)?)
+            Ok(rustix::net::send(fd, first, flags)?)
         }
         // A pipe that poll(2) calls writable has room for a page, and a write of more would block.
         How::AskFirst => {
-            ask(fd, how, PollFlags::OUT)?;
-            let first = &bytes[..bytes.len().min(rustix::pipe::PIPE_BUF)];
+            let first = &first[..first.len().min(rustix::pipe::PIPE_BUF)];
             without_sigpipe(|| Ok(rustix::io::write(fd, first)?))
         }
+        How::NonBlocking => without_sigpipe(|| match slices {
+            [one] => Ok(rustix::io::write(fd, one)?),
+            many => Ok(rustix::io::writev(fd, many)?),
+        }),
     }
-}
-
-/// Writes the first of the slices at least.
-pub(crate) fn write_vectored(
-    fd: BorrowedFd<'_>,
-    how: How,
-    slices: &[IoSlice<'_>],
-) -> io::Result<usize> {
-    if how == How::NonBlocking {
-        return without_sigpipe(|| Ok(rustix::io::writev(fd, slices)?));
-    }
-    let first = slices.iter().find(|slice| !slice.is_empty());
-    write(fd, how, first.map_or(&[], |slice| slice))
 }
 
 pub(crate) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, bytes: usize) -> io::Result<usize> {
@@ -227,7 +223,8 @@ pub(crate) fn without_sigpipe<T>(write: impl FnOnce() -> io::Result<T>) -> io::R
 /// Whether SIGPIPE would end this process, as of when the last writer was made.
 static SIGPIPE_KILLS: AtomicBool = AtomicBool::new(false);
 
-fn sigpipe_kills() -> bool {
+#[inline]
+pub(crate) fn sigpipe_kills() -> bool {
     SIGPIPE_KILLS.load(Ordering::Relaxed)
 }
 

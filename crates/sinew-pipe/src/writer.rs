@@ -149,16 +149,16 @@ impl Writer {
 }
 
 impl Writer {
-    fn poll_with(
+    #[cold]
+    fn poll_otherwise(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl Fn(BorrowedFd<'_>, How) -> io::Result<usize>,
-        write_file: impl FnOnce(Pin<&mut File>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.target {
             Target::Polled(io, how) => {
                 let how = *how;
-                let write = |fd: &OwnedFd| write(fd.as_fd(), how);
+                let write = |fd: &OwnedFd| sys::write(fd.as_fd(), how, slices);
                 if is_attempt() {
                     // Nobody waits: what counts is what the kernel says now.
                     return match io.try_write_with(write) {
@@ -168,23 +168,26 @@ impl Writer {
                 }
                 io.poll_write_with(cx, write)
             }
-            Target::File(file) => write_file(Pin::new(file), cx),
+            Target::File(file) => Pin::new(file).poll_write_vectored(cx, slices),
             Target::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 }
 
 impl AsyncWrite for Writer {
+    #[inline(always)]
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_with(
-            cx,
-            |fd, how| sys::write(fd, how, bytes),
-            |file, cx| file.poll_write(cx, bytes),
-        )
+        match &self.target {
+            // Short, so that it is taken in where it is called: see `FrameWriter::send`.
+            Target::Polled(io, How::NonBlocking) if !is_attempt() && !sys::sigpipe_kills() => {
+                io.poll_write_with(cx, |fd| Ok(rustix::io::write(fd, bytes)?))
+            }
+            _ => self.poll_otherwise(cx, &[IoSlice::new(bytes)]),
+        }
     }
 
     fn poll_write_vectored(
@@ -192,17 +195,15 @@ impl AsyncWrite for Writer {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_with(
-            cx,
-            |fd, how| sys::write_vectored(fd, how, slices),
-            |file, cx| file.poll_write_vectored(cx, slices),
-        )
+        self.poll_otherwise(cx, slices)
     }
 
+    #[inline]
     fn is_write_vectored(&self) -> bool {
         matches!(self.target, Target::Polled(_, How::NonBlocking))
     }
 
+    #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.target {
             Target::File(file) => Pin::new(file).poll_flush(cx),

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
-use sinew_core::AsyncIo;
+use sinew_core::{AsyncIo, Eager};
 use tokio::task::coop;
 
 use crate::sys::{self, BATCH, Slot};
@@ -15,28 +15,23 @@ use crate::sys::{self, BATCH, Slot};
 const LEAST: usize = 2;
 
 pub(crate) struct Batch<T> {
+    slots: Slots,
+    /// What was received, in order, and has not been asked for.
+    ready: VecDeque<T>,
+    eager: Eager,
+}
+
+struct Slots {
     slots: Vec<Slot>,
     limit: usize,
     max_fds: Option<usize>,
     is_named: bool,
     /// How many packets the next call may receive.
     width: usize,
-    /// What was received, in order, and has not been asked for.
-    ready: VecDeque<T>,
 }
 
-impl<T> Batch<T> {
-    pub(crate) fn new(limit: usize, max_fds: Option<usize>, is_named: bool) -> Self {
-        Self {
-            slots: Vec::new(),
-            limit,
-            max_fds,
-            is_named,
-            width: LEAST,
-            ready: VecDeque::new(),
-        }
-    }
-
+impl Slots {
+    /// How many were received, and whether there were no more.
     fn receive(&mut self, fd: &OwnedFd) -> io::Result<(usize, bool)> {
         while self.slots.len() < self.width {
             let slot = Slot::new(self.limit, self.max_fds, self.is_named);
@@ -51,9 +46,25 @@ impl<T> Batch<T> {
         }
         Ok((count, drained))
     }
+}
+
+impl<T> Batch<T> {
+    pub(crate) fn new(limit: usize, max_fds: Option<usize>, is_named: bool) -> Self {
+        Self {
+            slots: Slots {
+                slots: Vec::new(),
+                limit,
+                max_fds,
+                is_named,
+                width: LEAST,
+            },
+            ready: VecDeque::new(),
+            eager: Eager::receiver(),
+        }
+    }
 
     fn sort(&mut self, count: usize, mut item: impl FnMut(&mut Slot) -> T) {
-        for slot in &mut self.slots[..count] {
+        for slot in &mut self.slots.slots[..count] {
             self.ready.push_back(item(slot));
         }
     }
@@ -68,7 +79,8 @@ impl<T> Batch<T> {
         if !self.ready.is_empty() {
             ready!(coop::poll_proceed(cx)).made_progress();
         } else {
-            let count = ready!(socket.poll_read_stream(cx, |fd| self.receive(fd)))?;
+            let Self { slots, eager, .. } = self;
+            let count = ready!(socket.poll_read_eagerly(cx, eager, |fd| slots.receive(fd)))?;
             self.sort(count, item);
         }
         Poll::Ready(self.ready.pop_front().ok_or_else(nothing))
@@ -81,7 +93,7 @@ impl<T> Batch<T> {
         item: impl FnMut(&mut Slot) -> T,
     ) -> io::Result<T> {
         if self.ready.is_empty() {
-            let (count, _) = socket.try_read_with(|fd| self.receive(fd))?;
+            let (count, _) = socket.try_read_with(|fd| self.slots.receive(fd))?;
             self.sort(count, item);
         }
         self.ready.pop_front().ok_or_else(nothing)

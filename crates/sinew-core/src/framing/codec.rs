@@ -81,6 +81,7 @@ impl FrameCodec {
         self.header(payload).map(drop)
     }
 
+    #[cold]
     fn too_long(&self, operation: &'static str, what: &str, len: usize) -> Error {
         Error::new(ErrorKind::LimitExceeded, operation)
             .with_reason(format!(
@@ -132,6 +133,7 @@ impl FrameCodec {
     }
 
     /// The header of a message, or why it cannot be sent.
+    #[inline]
     fn header(&self, payload: &[u8]) -> Result<[u8; HEADER], Error> {
         let len = payload.len();
         if len > self.max_message {
@@ -139,24 +141,17 @@ impl FrameCodec {
         }
         match self.framing {
             Framing::Lines => match memchr::memchr(b'\n', payload) {
-                Some(at) => Err(Error::new(ErrorKind::InvalidInput, "send")
-                    .with_reason(format!(
-                        "the message has a newline at byte {at}, where its line would end"
-                    ))
-                    .with_remedy("use framing=length at both ends")),
+                Some(at) => Err(newline(at)),
                 None => Ok([0; HEADER]),
             },
             Framing::Length => match u32::try_from(len) {
                 Ok(len) => Ok(len.to_be_bytes()),
-                Err(_) => Err(Error::new(ErrorKind::LimitExceeded, "send")
-                    .with_reason(format!(
-                        "a message of {len} bytes, and a length has 32 bits"
-                    ))
-                    .with_remedy("send less in one message")),
+                Err(_) => Err(beyond_32_bits(len)),
             },
         }
     }
 
+    #[inline]
     fn borrow<'a>(&self, payload: &'a [u8]) -> Result<Option<BorrowedFrame<'a>>, Error> {
         if payload.len() < BORROWED {
             return Ok(None);
@@ -168,6 +163,7 @@ impl FrameCodec {
         })
     }
 
+    #[inline]
     fn stage(&self, payload: &[u8], stage: &mut Stage) -> Result<(), Error> {
         let header = self.header(payload)?;
         stage.reserve(HEADER + payload.len());
@@ -183,6 +179,24 @@ impl FrameCodec {
         }
         Ok(())
     }
+}
+
+#[cold]
+fn newline(at: usize) -> Error {
+    Error::new(ErrorKind::InvalidInput, "send")
+        .with_reason(format!(
+            "the message has a newline at byte {at}, where its line would end"
+        ))
+        .with_remedy("use framing=length at both ends")
+}
+
+#[cold]
+fn beyond_32_bits(len: usize) -> Error {
+    Error::new(ErrorKind::LimitExceeded, "send")
+        .with_reason(format!(
+            "a message of {len} bytes, and a length has 32 bits"
+        ))
+        .with_remedy("send less in one message")
 }
 
 impl From<Framing> for FrameCodec {
@@ -279,10 +293,12 @@ impl FrameEncoder<Bytes> for FrameCodec {
 macro_rules! copied {
     ($($payload:ty),+) => {$(
         impl FrameEncoder<$payload> for FrameCodec {
+            #[inline]
             fn encode_frame(&mut self, payload: &$payload, stage: &mut Stage) -> Result<(), Error> {
                 self.stage(payload.as_ref(), stage)
             }
 
+            #[inline]
             fn borrow_frame<'a>(
                 &mut self,
                 payload: &'a $payload,

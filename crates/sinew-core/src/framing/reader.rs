@@ -128,6 +128,7 @@ impl<R, D> FrameReader<R, D> {
         self.state = State::Decode;
     }
 
+    #[cold]
     fn fail(&mut self, error: Error) -> Error {
         let error = match (&self.address, error.address()) {
             (Some(address), None) => error.with_address(address),
@@ -181,9 +182,10 @@ where
     /// # Errors
     ///
     /// As for [`recv`](Self::recv).
+    #[inline(always)]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<D::Item>, Error>> {
         loop {
-            match &self.state {
+            match self.state {
                 State::Decode => match self.decoder.decode(&mut self.buffer) {
                     Ok(Some(message)) => return Poll::Ready(Ok(Some(message))),
                     Ok(None) => self.state = State::Read,
@@ -196,17 +198,31 @@ where
                         return Poll::Ready(Err(self.fail(Error::from_io("read", error))));
                     }
                 },
-                State::Drain => match self.decoder.decode_eof(&mut self.buffer) {
-                    Ok(Some(message)) => return Poll::Ready(Ok(Some(message))),
-                    Ok(None) => self.state = State::Ended,
-                    Err(error) => return Poll::Ready(Err(self.fail(codec_error("recv", error)))),
-                },
-                State::Ended => return Poll::Ready(Ok(None)),
-                State::Failed(error, _) => return Poll::Ready(Err(error.clone())),
+                State::Drain | State::Ended | State::Failed(..) => {
+                    return Poll::Ready(self.finish());
+                }
             }
         }
     }
 
+    /// What there is after the end of the stream.
+    #[cold]
+    fn finish(&mut self) -> Result<Option<D::Item>, Error> {
+        match &self.state {
+            State::Drain => match self.decoder.decode_eof(&mut self.buffer) {
+                Ok(Some(message)) => Ok(Some(message)),
+                Ok(None) => {
+                    self.state = State::Ended;
+                    Ok(None)
+                }
+                Err(error) => Err(self.fail(codec_error("recv", error))),
+            },
+            State::Failed(error, _) => Err(error.clone()),
+            _ => Ok(None),
+        }
+    }
+
+    #[inline(always)]
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let asked = self.read_size;
         make_room(&mut self.buffer, asked / 2, asked);

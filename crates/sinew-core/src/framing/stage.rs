@@ -28,17 +28,27 @@ pub struct Stage {
 
 impl Stage {
     /// Bytes that are staged.
+    #[inline]
     pub fn len(&self) -> usize {
         self.pieces_len + self.tail.len()
     }
 
     /// Whether nothing is staged.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Makes room for that many bytes: once for a frame that is put in pieces, instead of for each.
+    #[inline]
     pub fn reserve(&mut self, additional: usize) {
+        if additional > self.tail.capacity() - self.tail.len() {
+            self.grow(additional);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, additional: usize) {
         if self.tail.is_empty() {
             make_room(&mut self.tail, additional, LEAST);
         } else {
@@ -47,6 +57,7 @@ impl Stage {
     }
 
     /// Appends a copy of these bytes.
+    #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
         put_chunks(&mut self.tail, bytes);
@@ -89,15 +100,33 @@ impl Stage {
     }
 
     /// Writes once. `Ok(0)` does not come.
+    #[inline(always)]
     pub(super) fn poll_write<W: AsyncWrite>(
         &mut self,
         io: Pin<&mut W>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        if !self.pieces.is_empty() {
+            return self.poll_write_pieces(io, cx);
+        }
+        let written = ready!(io.poll_write(cx, &self.tail))?;
+        if written == self.tail.len() && (1..=RETAINED).contains(&self.tail.capacity()) {
+            // The next frame is put where this one was.
+            self.tail.clear();
+            return Poll::Ready(Ok(written));
+        }
+        self.written(written)
+    }
+
+    #[cold]
+    fn poll_write_pieces<W: AsyncWrite>(
+        &mut self,
+        io: Pin<&mut W>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         let written = match self.pieces.front() {
-            None => ready!(io.poll_write(cx, &self.tail))?,
             Some(first) if !io.is_write_vectored() => ready!(io.poll_write(cx, first))?,
-            Some(_) => {
+            _ => {
                 let mut slices = [IoSlice::new(&[]); SLICES];
                 let pieces = self.pieces.iter().map(|piece| &piece[..]);
                 let mut count = 0;
@@ -108,17 +137,19 @@ impl Stage {
                 ready!(io.poll_write_vectored(cx, &slices[..count]))?
             }
         };
-        if written == 0 {
+        self.written(written)
+    }
+
+    #[cold]
+    fn written(&mut self, count: usize) -> Poll<io::Result<usize>> {
+        if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        if self.pieces.is_empty() && written == self.tail.len() && self.tail.capacity() <= RETAINED
-        {
-            // The next frame is put where this one was.
-            self.tail.clear();
-        } else {
-            self.advance(written);
+        self.advance(count);
+        if self.tail.is_empty() && self.tail.capacity() > 0 {
+            make_room(&mut self.tail, LEAST, LEAST);
         }
-        Poll::Ready(Ok(written))
+        Poll::Ready(Ok(count))
     }
 
     /// Drops bytes from the front.

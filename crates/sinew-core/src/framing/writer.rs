@@ -158,15 +158,22 @@ impl<W, E> FrameWriter<W, E> {
         self.failed = None;
     }
 
+    #[inline]
     fn check(&self) -> Result<(), Error> {
-        match &self.failed {
-            Some(error) => Err(error.clone()),
-            None if self.closed => Err(self
-                .named(Error::new(ErrorKind::Closed, "send").with_reason("this end was closed"))),
-            None => Ok(()),
+        match self.failed.is_none() && !self.closed {
+            true => Ok(()),
+            false => Err(self.refusal()),
         }
     }
 
+    #[cold]
+    fn refusal(&self) -> Error {
+        self.failed.clone().unwrap_or_else(|| {
+            self.named(Error::new(ErrorKind::Closed, "send").with_reason("this end was closed"))
+        })
+    }
+
+    #[cold]
     fn named(&self, error: Error) -> Error {
         match (&self.address, error.address()) {
             (Some(address), None) => error.with_address(address),
@@ -174,13 +181,15 @@ impl<W, E> FrameWriter<W, E> {
         }
     }
 
-    fn fail(&mut self, error: std::io::Error) -> Error {
+    #[cold]
+    fn fail(&mut self, error: io::Error) -> Error {
         let error = self.named(Error::from_io("write", error));
         self.failed = Some(error.clone());
         self.stage.clear();
         error
     }
 
+    #[inline]
     fn offer<M>(&mut self, message: &M) -> Result<(), Error>
     where
         E: FrameEncoder<M>,
@@ -209,18 +218,17 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
     /// Cancel safe: dropped before the kernel has taken any of the message, it is not sent; dropped
     /// later, it is accepted, and goes out whole with the next call. See
     /// [*A send that is dropped*](Self#a-send-that-is-dropped).
-    pub async fn send<M>(&mut self, message: M) -> Result<(), Error>
+    #[inline]
+    pub fn send<M>(&mut self, message: M) -> impl Future<Output = Result<(), Error>>
     where
         E: FrameEncoder<M>,
     {
-        self.check()?;
-        let mut accepted = false;
-        if let Some(frame) = self.borrow(&message)? {
-            return poll_fn(|cx| self.poll_borrowed(cx, &message, &frame, &mut accepted)).await;
+        Sending {
+            writer: self,
+            message: Some(message),
+            step: Step::Begin,
+            accepted: false,
         }
-        self.offer(&message)?;
-        drop(message);
-        poll_fn(|cx| self.poll_offer(cx, &mut accepted)).await
     }
 
     /// Sends a message if the kernel takes it, or the first part of it, now. The rest is
@@ -237,9 +245,7 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
     {
         let mut accepted = false;
         let sent = match self.check().and_then(|()| self.borrow(&message)) {
-            Ok(Some(frame)) => {
-                attempt(|cx| self.poll_borrowed(cx, &message, &frame, &mut accepted))
-            }
+            Ok(Some(_)) => attempt(|cx| self.poll_borrowed(cx, &message, &mut accepted)),
             Ok(None) => match self.offer(&message) {
                 Ok(()) => attempt(|cx| self.poll_offer(cx, &mut accepted)),
                 Err(error) => Some(Err(error)),
@@ -280,7 +286,16 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
     }
 
     /// Writes what is staged until at most `left` bytes are.
+    #[inline]
     fn poll_drain(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<Result<(), Error>> {
+        if self.failed.is_none() && self.stage.len() <= left {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_rest(cx, left)
+    }
+
+    #[cold]
+    fn poll_rest(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<Result<(), Error>> {
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));
         }
@@ -292,6 +307,7 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.poll_drain(cx, 0))?;
         match ready!(Pin::new(&mut self.io).poll_flush(cx)) {
@@ -315,6 +331,7 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
     }
 
     /// What can be written without staging it.
+    #[inline]
     fn borrow<'a, M>(&mut self, message: &'a M) -> Result<Option<BorrowedFrame<'a>>, Error>
     where
         E: FrameEncoder<M>,
@@ -327,13 +344,12 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
             .map_err(|error| self.named(error))
     }
 
-    /// Writes `frame`, which is `message`'s, after all that is staged. Once a part of it is written, the
-    /// rest is staged.
+    /// Writes `message` from where it is, after all that is staged. Once a part of it is written, the rest is
+    /// staged.
     fn poll_borrowed<M>(
         &mut self,
         cx: &mut Context<'_>,
         message: &M,
-        frame: &BorrowedFrame<'_>,
         accepted: &mut bool,
     ) -> Poll<Result<(), Error>>
     where
@@ -341,6 +357,9 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
     {
         if !*accepted {
             ready!(self.poll_drain(cx, 0))?;
+            let Some(frame) = self.borrow(message)? else {
+                return Poll::Ready(Ok(()));
+            };
             let (slices, count) = frame.slices();
             let io = Pin::new(&mut self.io);
             let count = match ready!(io.poll_write_vectored(cx, &slices[..count])) {
@@ -361,11 +380,8 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
     }
 
     /// Writes what is offered after all that is staged. Once a part of it is written, the rest is staged.
-    fn poll_offer(
-        &mut self,
-        cx: &mut Context<'_>,
-        accepted: &mut bool,
-    ) -> Poll<Result<(), Error>> {
+    #[inline(always)]
+    fn poll_offer(&mut self, cx: &mut Context<'_>, accepted: &mut bool) -> Poll<Result<(), Error>> {
         if !*accepted {
             ready!(self.poll_drain(cx, 0))?;
             if !self.offer.is_empty()
@@ -380,6 +396,68 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
             }
         }
         self.poll_written(cx)
+    }
+}
+
+/// A `send`. It is written out, and its poll kept short, so that a caller's can take it in: right after a system
+/// call a return is dear, because the kernel leaves no return addresses to predict it with.
+struct Sending<'a, W, E, M> {
+    writer: &'a mut FrameWriter<W, E>,
+    /// Until it is offered.
+    message: Option<M>,
+    step: Step,
+    accepted: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Begin,
+    /// What is to be written is in the writer's `offer`.
+    Offered,
+    /// It is written from where it is.
+    Borrowed,
+}
+
+impl<W, E, M> Unpin for Sending<'_, W, E, M> {}
+
+impl<W, E, M> Future for Sending<'_, W, E, M>
+where
+    W: AsyncWrite + Unpin,
+    E: FrameEncoder<M>,
+{
+    type Output = Result<(), Error>;
+
+    #[inline(always)]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.get_mut();
+        if let (Step::Begin, Some(message)) = (this.step, &this.message) {
+            this.writer.check()?;
+            if this.writer.borrow(message)?.is_some() {
+                this.step = Step::Borrowed;
+            } else {
+                this.writer.offer(message)?;
+                this.step = Step::Offered;
+                this.message = None;
+            }
+        }
+        match this.step {
+            Step::Offered => this.writer.poll_offer(cx, &mut this.accepted),
+            _ => this.poll_borrowed(cx),
+        }
+    }
+}
+
+impl<W, E, M> Sending<'_, W, E, M>
+where
+    W: AsyncWrite + Unpin,
+    E: FrameEncoder<M>,
+{
+    #[cold]
+    fn poll_borrowed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match &self.message {
+            Some(message) => self.writer.poll_borrowed(cx, message, &mut self.accepted),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use sinew_core::{AsyncIo, Error, TryRecvError, put_chunks};
+use sinew_core::{AsyncIo, Eager, Error, Slice, TryRecvError, put_chunks};
 use tokio::io::Interest;
 use tokio::task::coop;
 
 use super::attributes::Attributes;
 use super::message::Message;
 use super::queue::Opened;
-use crate::eager::{Eager, Pause, Slice, Step, give};
 use crate::payload::Buffer;
 use crate::sys::Descriptor;
 
@@ -52,7 +51,7 @@ impl Receiver {
         Ok(Self {
             opened,
             descriptor,
-            eager: Eager::new(Pause::Receiver),
+            eager: Eager::receiver(),
             buffer: Buffer::default(),
             fused: false,
         })
@@ -158,10 +157,8 @@ impl Receiver {
                 self.eager.succeed();
                 return Poll::Ready(Ok(found));
             }
-            match self.eager.step(&mut slice) {
-                Step::Again => {}
-                Step::Yield => ready!(give(cx)),
-                Step::Wait => break,
+            if !ready!(self.eager.poll_again(cx, &mut slice)) {
+                break;
             }
         }
         let Self {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_sink::Sink;
-use sinew_core::{AsyncIo, Error, ErrorKind, MessageSink, TrySendError};
+use sinew_core::{AsyncIo, Eager, Error, ErrorKind, MessageSink, Slice, TrySendError};
 use tokio::io::Interest;
 use tokio::task::coop;
 
@@ -15,7 +15,6 @@ use super::attributes::Attributes;
 use super::message::Message;
 use super::queue::Opened;
 use super::refusal;
-use crate::eager::{Eager, Pause, Slice, Step, give};
 use crate::sys::Descriptor;
 
 /// Sends without having found the queue full, after which the descriptor leaves epoll.
@@ -51,7 +50,7 @@ impl Sender {
             descriptor: Arc::new(descriptor),
             waiting: None,
             calm: 0,
-            eager: Eager::new(Pause::Sender),
+            eager: Eager::sender(),
             priority,
             pending: None,
             closed: false,
@@ -205,10 +204,8 @@ impl Sender {
                 self.eager.succeed();
                 return Poll::Ready(Ok(()));
             }
-            match self.eager.step(&mut slice) {
-                Step::Again => {}
-                Step::Yield => ready!(give(cx)),
-                Step::Wait => break,
+            if !ready!(self.eager.poll_again(cx, &mut slice)) {
+                break;
             }
         }
         self.calm = 0;

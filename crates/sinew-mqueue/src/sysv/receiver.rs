@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 use libc::{c_int, c_long};
-use sinew_core::{Error, ErrorKind, TryRecvError, put_chunks};
+use sinew_core::{Eager, Error, ErrorKind, Slice, TryRecvError, put_chunks};
 use tokio::task::coop;
 
 use super::attributes::Attributes;
@@ -16,7 +16,6 @@ use super::message::Message;
 use super::queue::{Opened, is_removed};
 use super::select::Select;
 use super::watch::Watcher;
-use crate::eager::{Eager, Pause, Slice, Step, give};
 use crate::payload::Buffer;
 use crate::sys::{self, TAG};
 
@@ -99,7 +98,7 @@ impl Receiver {
             opened,
             select,
             arguments,
-            eager: Eager::new(Pause::Receiver),
+            eager: Eager::receiver(),
             buffer: Buffer::default(),
             room: FIRST.min(max_message.unwrap_or(FIRST)),
             max_message,
@@ -238,13 +237,9 @@ impl Receiver {
                 Found::Removed => return Poll::Ready(Ok(false)),
                 Found::Nothing => {}
             }
-            look = match self.eager.step(&mut slice) {
-                Step::Again => self.watcher.look(Some(cx.waker())),
-                Step::Yield => {
-                    ready!(give(cx));
-                    self.watcher.look(Some(cx.waker()))
-                }
-                Step::Wait => self.wait(cx.waker())?,
+            look = match ready!(self.eager.poll_again(cx, &mut slice)) {
+                true => self.watcher.look(Some(cx.waker())),
+                false => self.wait(cx.waker())?,
             };
         }
     }

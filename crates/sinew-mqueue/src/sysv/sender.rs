@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_sink::Sink;
-use sinew_core::{Error, ErrorKind, MessageSink, TrySendError};
+use sinew_core::{Eager, Error, ErrorKind, MessageSink, Slice, TrySendError};
 use tokio::task::coop;
 
 use super::attributes::Attributes;
 use super::message::Message;
 use super::queue::{Opened, is_removed};
 use super::room::Room;
-use crate::eager::{Eager, Pause, Slice, Step, give};
 use crate::{sys, sysctl};
 
 /// The half of a [`Queue`](super::Queue) that sends: a `Sink` of [`Message`]s.
@@ -44,7 +43,7 @@ impl Sender {
             opened,
             kind,
             scratch: Vec::new(),
-            eager: Eager::new(Pause::Sender),
+            eager: Eager::sender(),
             room: Room::new(),
             pending: None,
             closed: false,
@@ -161,12 +160,8 @@ impl Sender {
                 self.room.withdraw();
                 return Poll::Ready(Ok(()));
             }
-            match self.eager.step(&mut slice) {
-                Step::Again => {}
-                Step::Yield => {
-                    ready!(give(cx));
-                }
-                Step::Wait => break,
+            if !ready!(self.eager.poll_again(cx, &mut slice)) {
+                break;
             }
         }
         self.check_fits(payload.len())?;

@@ -1,0 +1,204 @@
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::Trust;
+
+/// For how long to try. A wait costs one wake-up of a thread, and two with a helper, each of which takes tens
+/// of microseconds between the cores of a virtual machine; this about doubles the price of having waited at
+/// once, at most.
+const LIMIT: Duration = Duration::from_micros(100);
+/// For how long other tasks of the same worker may be kept waiting by one poll.
+const SLICE: Duration = Duration::from_micros(5);
+/// A task that is polled again this long after it made way has not made way for nothing.
+const BUSY: Duration = Duration::from_micros(20);
+
+/// Trying a system call again for a moment before waiting for the other side, as long as that pays off.
+///
+/// It is for one direction of one descriptor or queue, whose operation costs a system call: a try is made about
+/// twice in a microsecond. [`Trust`] says whether it has lately paid off. It goes on for 100 µs at most, in
+/// slices of 5 µs, between which the other tasks, timers and descriptors of the worker have their turn; and it ends
+/// where those have something to do, because a worker that is busy is not woken.
+///
+/// # Examples
+///
+/// ```
+/// use std::task::{Context, Poll, ready};
+///
+/// use sinew_core::{Eager, Slice};
+///
+/// fn poll_receive(
+///     eager: &mut Eager,
+///     cx: &mut Context<'_>,
+///     mut receive: impl FnMut() -> Option<u8>,
+///     wait: impl FnOnce(&mut Context<'_>) -> Poll<u8>,
+/// ) -> Poll<u8> {
+///     let mut slice = Slice::default();
+///     loop {
+///         if let Some(message) = receive() {
+///             eager.succeed();
+///             return Poll::Ready(message);
+///         }
+///         if !ready!(eager.poll_again(cx, &mut slice)) {
+///             return wait(cx);
+///         }
+///     }
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Eager {
+    trust: Trust,
+    looking: Option<Looking>,
+    /// Turns of an empty loop between two tries, if there is to be more than one.
+    pause: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Looking {
+    since: Instant,
+    /// The last try, or what was next to it.
+    last: Instant,
+}
+
+/// The tries of one poll.
+#[derive(Debug, Default)]
+pub struct Slice(Option<Instant>);
+
+impl Eager {
+    /// For who waits for messages.
+    pub const fn receiver() -> Self {
+        Self::with_pause(Some(16))
+    }
+
+    /// For who waits for room. In what is full of messages there is time, and a try takes a lock that the other
+    /// end needs, too.
+    pub const fn sender() -> Self {
+        Self::with_pause(Some(160))
+    }
+
+    /// For who waits at once.
+    pub const fn never() -> Self {
+        Self::with_pause(None)
+    }
+
+    const fn with_pause(pause: Option<u32>) -> Self {
+        Self {
+            trust: Trust::new(),
+            looking: None,
+            pause,
+        }
+    }
+
+    /// After a try that found nothing: ready with whether to try again, or else to wait. Pending after a slice;
+    /// the task is polled again soon.
+    #[inline]
+    pub fn poll_again(&mut self, cx: &mut Context<'_>, slice: &mut Slice) -> Poll<bool> {
+        match self.pause {
+            Some(pause) if self.looking.is_some() || self.trust.is_given() => {
+                self.poll_look(cx, slice, pause)
+            }
+            _ => Poll::Ready(false),
+        }
+    }
+
+    fn poll_look(&mut self, cx: &mut Context<'_>, slice: &mut Slice, pause: u32) -> Poll<bool> {
+        let now = Instant::now();
+        let Some(looking) = &mut self.looking else {
+            // It may have come since it was last asked for.
+            self.looking = Some(Looking {
+                since: now,
+                last: now,
+            });
+            slice.0.get_or_insert(now);
+            return Poll::Ready(true);
+        };
+        let is_busy = now - looking.last > BUSY;
+        looking.last = now;
+        if is_busy || now - looking.since > LIMIT {
+            self.fail();
+            return Poll::Ready(false);
+        }
+        if now - *slice.0.get_or_insert(now) > SLICE {
+            // The first poll registers the waker with the scheduler and is pending.
+            return pin!(tokio::task::yield_now()).poll(cx).map(|()| true);
+        }
+        for _ in 0..pause {
+            std::hint::spin_loop();
+        }
+        Poll::Ready(true)
+    }
+
+    /// A try has succeeded.
+    #[inline]
+    pub fn succeed(&mut self) {
+        if let Some(looking) = self.looking.take() {
+            self.found(looking);
+        }
+    }
+
+    fn found(&mut self, looking: Looking) {
+        // One that took longer is the scheduler's, which let the peer run on our core; or nobody looked.
+        if looking.since.elapsed() > LIMIT || looking.last.elapsed() > BUSY {
+            self.trust.fail();
+        } else {
+            self.trust.succeed();
+        }
+    }
+
+    /// Nobody tries any more.
+    pub fn reset(&mut self) {
+        self.looking = None;
+    }
+
+    fn fail(&mut self) {
+        self.looking = None;
+        self.trust.fail();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+    use std::thread;
+
+    use super::*;
+
+    fn step(eager: &mut Eager, slice: &mut Slice) -> Poll<bool> {
+        eager.poll_again(&mut Context::from_waker(Waker::noop()), slice)
+    }
+
+    #[test]
+    fn a_poll_does_not_keep_others_waiting() {
+        let mut eager = Eager::receiver();
+        let mut slice = Slice::default();
+        assert_eq!(step(&mut eager, &mut slice), Poll::Ready(true));
+        let begun = Instant::now();
+        while begun.elapsed() < SLICE * 2 {}
+        assert_ne!(step(&mut eager, &mut slice), Poll::Ready(true));
+    }
+
+    #[test]
+    fn it_is_given_up_where_others_had_much_to_do() {
+        let mut eager = Eager::receiver();
+        assert_eq!(step(&mut eager, &mut Slice::default()), Poll::Ready(true));
+        thread::sleep(BUSY * 2);
+        assert_eq!(step(&mut eager, &mut Slice::default()), Poll::Ready(false));
+    }
+
+    #[test]
+    fn what_never_pays_is_given_up() {
+        let mut eager = Eager::receiver();
+        let mut waits = 0;
+        for _ in 0..100 {
+            let begun = Instant::now();
+            while step(&mut eager, &mut Slice::default()) != Poll::Ready(false) {
+                assert!(begun.elapsed() < Duration::from_secs(10));
+            }
+            if begun.elapsed() < LIMIT {
+                waits += 1;
+            }
+        }
+        assert!(waits > 50, "{waits} of 100 waited at once");
+    }
+}

@@ -10,10 +10,10 @@
 //!
 //! Without one, in the two forms that cannot be taken away or changed behind one's back:
 //!
-//! - [`RingMemory`] is a memfd that its creator writes and its peer can only read: the kernel refuses
+//! - [`RingMemory`] is a memfd with data that its creator writes and its peer can only read: the kernel refuses
 //!   the peer a writable mapping (`F_SEAL_FUTURE_WRITE`), and anybody a change of size, so that no
-//!   access ever ends in `SIGBUS`. The data part is mapped twice in a row, which makes every range of
-//!   a ring contiguous.
+//!   access ever ends in `SIGBUS`. The data is mapped twice in a row, which makes every range of
+//!   a ring contiguous. A second memfd has the words through which the two ends speak, which both may write.
 //! - [`Frozen`] is a memfd that nobody can change any more (`F_SEAL_WRITE`), and therefore sound to
 //!   borrow from, whoever sent it. [`Draft`] is the same before it is frozen.
 //!
@@ -48,7 +48,7 @@ pub use frozen::{Draft, Frozen};
 pub use guard::leave_sigbus_alone;
 pub use posix::PosixShm;
 pub use region::Region;
-pub use ring::{Layout, RingMemory, RingOptions};
+pub use ring::{Layout, RingFds, RingMemory, RingOptions};
 pub use sinew_core::sysv::Target as SysvTarget;
 pub use sys::Shared;
 pub use sysv::{SysvShm, SysvStat};

@@ -1,17 +1,19 @@
-//! Memory that its creator writes and its peer only reads.
+//! Memory that its creator writes and its peer only reads, and control words beside it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
+use rustix::fs::SealFlags;
 use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 
-use crate::memfd::{self, SINGLE_WRITER, system};
+use crate::memfd::{self, FIXED_SIZE, SINGLE_WRITER, system};
 use crate::sys::{Access, Map};
 
+const PAGE: u64 = 4096;
 const HUGE_PAGE: u64 = 2 << 20;
 
-/// How a [`RingMemory`] is divided: control words, then data.
+/// The sizes of a [`RingMemory`]: of its control words and of its data.
 ///
 /// Both parts are multiples of 4096 bytes, and the data a power of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +27,10 @@ impl Layout {
     pub const MIN_DATA: u64 = 4096;
     /// The largest data part, bytes.
     pub const MAX_DATA: u64 = 1 << 31;
-    /// The largest control part, bytes: a huge page.
-    pub const MAX_CONTROL: u64 = HUGE_PAGE;
+    /// The largest control part, bytes.
+    pub const MAX_CONTROL: u64 = 2 << 20;
 
-    /// A layout of `control` bytes followed by `data` bytes.
+    /// A layout of `control` bytes and `data` bytes.
     ///
     /// # Errors
     ///
@@ -52,7 +54,7 @@ impl Layout {
         Ok(Self { control, data })
     }
 
-    /// Bytes before the data.
+    /// Bytes of control words.
     pub fn control(self) -> u64 {
         self.control
     }
@@ -60,19 +62,6 @@ impl Layout {
     /// Bytes of data.
     pub fn data(self) -> u64 {
         self.data
-    }
-
-    /// Bytes of the file.
-    pub fn size(self) -> u64 {
-        self.control + self.data
-    }
-
-    fn page(self) -> u64 {
-        if self.control == HUGE_PAGE {
-            HUGE_PAGE
-        } else {
-            4096
-        }
     }
 }
 
@@ -97,140 +86,181 @@ impl Default for RingOptions {
     }
 }
 
-/// A memfd in which one process writes and others read, mapped with its data twice in a row.
+/// Two memfds: one with *data* that one process writes and others read, mapped twice in a row, and one with *control*
+/// words that all of them may write.
 ///
-/// What [`create`](Self::create) returns is writable here and nowhere else: whoever gets the
-/// descriptor can map it for reading only. What [`open`](Self::open) returns is read-only.
+/// The data of what [`create`](Self::create) returns is writable here and nowhere else: whoever gets the descriptor can
+/// map it for reading only. What [`open`](Self::open) returns has read-only data.
+///
+/// An end writes its own control words and reads its peer's. That the peer could write them, too, gives it no power over
+/// an end that never reads its own back; and they travel faster that way: a cache line of a page that is mapped
+/// read-only is handed to the reader without being handed over, so that the writer has to ask for it back.
 ///
 /// The kernel's page cache is the only copy. Nothing of it has a name, so nothing is left behind when
 /// the last process that maps it ends, however it ends.
 #[derive(Debug)]
 pub struct RingMemory {
-    map: Map,
+    control: Map,
+    data: Map,
     layout: Layout,
     writable: bool,
 }
 
+/// The descriptors of a [`RingMemory`], to be passed to the peer; they are of no further use here.
+#[derive(Debug)]
+pub struct RingFds {
+    /// Of the control words.
+    pub control: OwnedFd,
+    /// Of the data.
+    pub data: OwnedFd,
+}
+
 impl RingMemory {
-    /// Creates memory of (at least) this layout; the control part may grow to a huge page. Also returns
-    /// the descriptor to pass to the peer, which is of no further use here.
+    /// Creates memory of this layout.
     ///
     /// # Errors
     ///
     /// `EMFILE`/`ENFILE` at the limit of open files, `ENOMEM` without memory, `EINVAL` before
     /// Linux 5.1.
-    pub fn create(layout: Layout, options: RingOptions) -> Result<(Self, OwnedFd), Error> {
-        if options.huge_pages && layout.data >= HUGE_PAGE {
-            let huge = Layout {
-                control: HUGE_PAGE,
-                data: layout.data,
-            };
-            // Huge pages are a wish: none reserved, none left, or no support of the seal on hugetlbfs
-            // all mean ordinary ones.
-            if let Ok(memory) = Self::create_in(huge, options, true) {
-                return Ok(memory);
-            }
-        }
-        Self::create_in(layout, options, false)
+    pub fn create(layout: Layout, options: RingOptions) -> Result<(Self, RingFds), Error> {
+        let (data, data_fd) = Self::create_data(layout.data, options)?;
+        let control_fd = memfd::create("sinew-control", layout.control, false)?;
+        let control = map_control(control_fd.as_fd(), layout)?;
+        memfd::seal(&control_fd, FIXED_SIZE)?;
+        populate(&control, layout.control)?;
+        let memory = Self {
+            control,
+            data,
+            layout,
+            writable: true,
+        };
+        let fds = RingFds {
+            control: control_fd,
+            data: data_fd,
+        };
+        Ok((memory, fds))
     }
 
-    fn create_in(
-        layout: Layout,
-        options: RingOptions,
-        huge: bool,
-    ) -> Result<(Self, OwnedFd), Error> {
-        let fd = memfd::create("sinew-ring", layout.size(), huge)?;
+    fn create_data(len: u64, options: RingOptions) -> Result<(Map, OwnedFd), Error> {
+        if options.huge_pages && len >= HUGE_PAGE {
+            // Huge pages are a wish: none reserved, none left, or no support of the seal on hugetlbfs
+            // all mean ordinary ones.
+            if let Ok(made) = Self::create_data_in(len, options, true) {
+                return Ok(made);
+            }
+        }
+        Self::create_data_in(len, options, false)
+    }
+
+    fn create_data_in(len: u64, options: RingOptions, huge: bool) -> Result<(Map, OwnedFd), Error> {
+        let fd = memfd::create("sinew-ring", len, huge)?;
         // Mapped first, sealed then: the seal refuses later writable mappings, this one stays.
-        let map = map(fd.as_fd(), layout, Access::ReadWrite)?;
+        let map = map_data(fd.as_fd(), len, Access::ReadWrite)?;
         memfd::seal(&fd, SINGLE_WRITER)?;
         if options.huge_pages && !huge {
             // Refused where shmem has no transparent huge pages; then there are none.
             let _refused = map.prefer_huge();
         }
         if options.prefault || huge {
-            match map.populate() {
-                // Before Linux 5.14 the pages come one by one, as they are touched.
-                Ok(()) | Err(Errno::INVAL) => {}
-                Err(errno) => {
-                    return Err(system("madvise(MADV_POPULATE_WRITE)", errno)
-                        .with_detail(format!("{} bytes", layout.size())));
-                }
-            }
+            populate(&map, len)?;
         }
-        Ok((
-            Self {
-                map,
-                layout,
-                writable: true,
-            },
-            fd,
-        ))
+        Ok((map, fd))
     }
 
-    /// Maps the memory behind a descriptor that a peer sent, after checking its seals and size.
+    /// Maps the memory behind descriptors that a peer sent, after checking their seals and sizes.
     ///
     /// # Errors
     ///
-    /// Of kind [`Protocol`](ErrorKind::Protocol) if it is not a memfd with exactly the seals that
-    /// [`create`](Self::create) sets and the size of `layout`; `ENOMEM` without address space.
-    pub fn open(fd: BorrowedFd<'_>, layout: Layout, prefault: bool) -> Result<Self, Error> {
-        let size = memfd::check(fd, SINGLE_WRITER)?;
-        if size != layout.size() {
-            return Err(
-                Error::new(ErrorKind::Protocol, "fstat").with_reason(format!(
-                    "the peer's memory has {size} bytes, not the {} agreed on",
-                    layout.size()
-                )),
-            );
-        }
-        let map = map(fd, layout, Access::ReadOnly)?;
-        if prefault && memfd::is_present(fd, size) {
+    /// Of kind [`Protocol`](ErrorKind::Protocol) if they are not memfds with exactly the seals that
+    /// [`create`](Self::create) sets and the sizes of `layout`; `ENOMEM` without address space.
+    pub fn open(
+        control_fd: BorrowedFd<'_>,
+        data_fd: BorrowedFd<'_>,
+        layout: Layout,
+        prefault: bool,
+    ) -> Result<Self, Error> {
+        check(control_fd, FIXED_SIZE, "control words", layout.control)?;
+        check(data_fd, SINGLE_WRITER, "data", layout.data)?;
+        let control = map_control(control_fd, layout)?;
+        let data = map_data(data_fd, layout.data, Access::ReadOnly)?;
+        if prefault && memfd::is_present(data_fd, layout.data) {
             // Only saves faults, the pages being there. Where the owner has not made them, nor are
             // they made here, at this process's expense.
-            let _refused = map.populate();
+            let _refused = data.populate();
         }
         Ok(Self {
-            map,
+            control,
+            data,
             layout,
             writable: false,
         })
     }
 
-    /// How it is divided.
+    /// How large it is.
     pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// Whether this process may write here.
+    /// Whether this process may write the data.
     pub fn is_writable(&self) -> bool {
         self.writable
     }
 
-    /// The control part: `layout().control()` bytes, aligned to a page.
+    /// The control part: `layout().control()` bytes, aligned to a page, which the peer may write as well.
     pub fn control(&self) -> NonNull<u8> {
-        self.map.at(0)
+        self.control.at(0)
     }
 
     /// The data part: `2 * layout().data()` bytes, the second half being the same memory as the first.
     pub fn data(&self) -> NonNull<u8> {
-        #[expect(clippy::cast_possible_truncation, reason = "at most 2 MiB")]
-        let offset = self.layout.control as usize;
-        self.map.at(offset)
+        self.data.at(0)
     }
 }
 
-fn map(fd: BorrowedFd<'_>, layout: Layout, access: Access) -> Result<Map, Error> {
-    let size = |bytes: u64| usize::try_from(bytes).map_err(|_| system("mmap", Errno::NOMEM));
-    let (head, body, page) = (
-        size(layout.control)?,
-        size(layout.data)?,
-        size(layout.page())?,
-    );
-    Map::mirrored(fd, head, body, page, access).map_err(|errno| {
-        system("mmap", errno)
-            .with_detail(format!("{} bytes", layout.size()))
-            .with_remedy(
-                "use smaller or fewer rings, or raise the limit of the address space (ulimit -v)",
-            )
-    })
+fn check(fd: BorrowedFd<'_>, seals: SealFlags, what: &str, len: u64) -> Result<(), Error> {
+    let size = memfd::check(fd, seals)?;
+    if size == len {
+        return Ok(());
+    }
+    Err(
+        Error::new(ErrorKind::Protocol, "fstat").with_reason(format!(
+            "the peer's {what} have {size} bytes, not the {len} agreed on"
+        )),
+    )
+}
+
+fn populate(map: &Map, len: u64) -> Result<(), Error> {
+    match map.populate() {
+        // Before Linux 5.14 the pages come one by one, as they are touched.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => {
+            Err(system("madvise(MADV_POPULATE_WRITE)", errno).with_detail(format!("{len} bytes")))
+        }
+    }
+}
+
+fn map_control(fd: BorrowedFd<'_>, layout: Layout) -> Result<Map, Error> {
+    size(layout.control)
+        .and_then(|len| Map::new(fd, len, Access::ReadWrite))
+        .map_err(|errno| refused(errno, layout.control))
+}
+
+fn map_data(fd: BorrowedFd<'_>, len: u64, access: Access) -> Result<Map, Error> {
+    // Where a huge page fits in, there may be some.
+    let align = if len < HUGE_PAGE { PAGE } else { HUGE_PAGE };
+    size(len)
+        .and_then(|body| Map::mirrored(fd, body, size(align)?, access))
+        .map_err(|errno| refused(errno, len))
+}
+
+fn size(bytes: u64) -> Result<usize, Errno> {
+    usize::try_from(bytes).map_err(|_| Errno::NOMEM)
+}
+
+fn refused(errno: Errno, len: u64) -> Error {
+    system("mmap", errno)
+        .with_detail(format!("{len} bytes"))
+        .with_remedy(
+            "use smaller or fewer rings, or raise the limit of the address space (ulimit -v)",
+        )
 }

@@ -77,20 +77,16 @@ impl Map {
         Self::own(start, len, access)
     }
 
-    /// Maps `head` bytes of a file, then the `body` bytes that follow them twice in a row.
+    /// Maps the `body` bytes of a file twice in a row.
     ///
-    /// `align` is the file's page size: `head` and `body` are multiples of it.
+    /// `align` is the file's page size, of which `body` is a multiple.
     pub(crate) fn mirrored(
         fd: BorrowedFd<'_>,
-        head: usize,
         body: usize,
         align: usize,
         access: Access,
     ) -> io::Result<Self> {
-        let len = body
-            .checked_mul(2)
-            .and_then(|twice| twice.checked_add(head))
-            .ok_or(io::Errno::NOMEM)?;
+        let len = body.checked_mul(2).ok_or(io::Errno::NOMEM)?;
         let padded = len.checked_add(align).ok_or(io::Errno::NOMEM)?;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: no address is asked for, so that the kernel picks a free range.
@@ -99,19 +95,18 @@ impl Map {
         };
         let mut whole = Self::own(reserved, padded, access)?;
         whole.trim(align, len)?;
-        let parts = [(0, head + body, 0), (head + body, body, head as u64)];
-        for (offset, size, from) in parts {
-            // SAFETY: offset + size <= len.
+        for offset in [0, body] {
+            // SAFETY: offset + body <= len.
             let at = unsafe { whole.start.as_ptr().add(offset) };
             // SAFETY: the range lies in the reservation made above, which nobody else knows.
             unsafe {
                 rustix::mm::mmap(
                     at.cast(),
-                    size,
+                    body,
                     access.protection(),
                     MapFlags::SHARED | MapFlags::FIXED,
                     fd,
-                    from,
+                    0,
                 )?;
             }
         }

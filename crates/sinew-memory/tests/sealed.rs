@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
-use sinew_core::ErrorKind;
-use sinew_memory::{Draft, Frozen, Layout, RingMemory, RingOptions};
+use sinew_core::{Error, ErrorKind};
+use sinew_memory::{Draft, Frozen, Layout, RingFds, RingMemory, RingOptions};
 
 fn layout(data: u64) -> Layout {
     Layout::new(4096, data).unwrap()
@@ -32,10 +32,14 @@ fn read(memory: &RingMemory, offset: usize) -> u8 {
     unsafe { memory.data().add(offset).read_volatile() }
 }
 
+fn open(fds: &RingFds, layout: Layout) -> Result<RingMemory, Error> {
+    RingMemory::open(fds.control.as_fd(), fds.data.as_fd(), layout, true)
+}
+
 #[test]
 fn the_data_is_mapped_twice_in_both_processes() {
-    let (ours, fd) = RingMemory::create(layout(8192), RingOptions::default()).unwrap();
-    let theirs = RingMemory::open(fd.as_fd(), layout(8192), true).unwrap();
+    let (ours, fds) = RingMemory::create(layout(8192), RingOptions::default()).unwrap();
+    let theirs = open(&fds, layout(8192)).unwrap();
     assert!(ours.is_writable() && !theirs.is_writable());
     write(&ours, 8191, 1);
     write(&ours, 8192, 2);
@@ -47,7 +51,8 @@ fn the_data_is_mapped_twice_in_both_processes() {
 
 #[test]
 fn the_kernel_refuses_a_peer_every_change() {
-    let (_ours, fd) = RingMemory::create(layout(4096), RingOptions::default()).unwrap();
+    let (_ours, fds) = RingMemory::create(layout(4096), RingOptions::default()).unwrap();
+    let fd = fds.data;
     let map = |protection| {
         // SAFETY: the kernel picks the address, and nothing refers to it.
         unsafe {
@@ -104,26 +109,38 @@ fn memfd(size: u64, seals: SealFlags) -> OwnedFd {
 
 #[test]
 fn wrong_seals_sizes_and_files_are_refused() {
-    let right = SealFlags::FUTURE_WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    let open = |fd: OwnedFd| RingMemory::open(fd.as_fd(), layout(4096), true);
-    assert!(open(memfd(8192, right)).is_ok());
-    for missing in right {
-        let error = open(memfd(8192, right - missing)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
-        assert!(error.to_string().contains("seals"), "{error}");
-    }
-    assert!(
-        open(memfd(8192, right | SealFlags::WRITE)).is_err(),
-        "nobody could write it"
-    );
-    for size in [0, 4096, 8191, 8193, 1 << 20] {
-        let error = open(memfd(size, right)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
-    }
-    let file = File::open("/proc/self/exe").unwrap();
-    let error = open(file.into()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Protocol);
-    assert!(error.to_string().contains("not a memfd"), "{error}");
+    let fixed = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    let single = fixed | SealFlags::FUTURE_WRITE;
+    let open_data = |data: OwnedFd| {
+        let control = memfd(4096, fixed);
+        open(&RingFds { control, data }, layout(8192))
+    };
+    let open_control = |control: OwnedFd| {
+        let data = memfd(8192, single);
+        open(&RingFds { control, data }, layout(8192))
+    };
+    let try_all = |open: &dyn Fn(OwnedFd) -> Result<RingMemory, Error>, right: SealFlags, size| {
+        assert!(open(memfd(size, right)).is_ok());
+        for missing in right {
+            let error = open(memfd(size, right - missing)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+            assert!(error.to_string().contains("seals"), "{error}");
+        }
+        assert!(
+            open(memfd(size, right | SealFlags::WRITE)).is_err(),
+            "nobody could write it"
+        );
+        for wrong in [0, size - 4096, size - 1, size + 1, 1 << 20] {
+            let error = open(memfd(wrong, right)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        }
+        let file = File::open("/proc/self/exe").unwrap();
+        let error = open(file.into()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        assert!(error.to_string().contains("not a memfd"), "{error}");
+    };
+    try_all(&open_data, single, 8192);
+    try_all(&open_control, fixed, 4096);
 
     let immutable = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     assert!(Frozen::from_fd(memfd(10, immutable), 10).is_ok());
@@ -154,8 +171,8 @@ fn layouts_that_cannot_be_are_refused() {
 fn huge_pages_fall_back() {
     let mut wish = RingOptions::default();
     wish.huge_pages = true;
-    let (ours, fd) = RingMemory::create(layout(4 << 20), wish).unwrap();
-    let theirs = RingMemory::open(fd.as_fd(), ours.layout(), false).unwrap();
+    let (ours, fds) = RingMemory::create(layout(4 << 20), wish).unwrap();
+    let theirs = open(&fds, ours.layout()).unwrap();
     write(&ours, 0, 7);
     assert_eq!(read(&theirs, 4 << 20), 7);
 }
@@ -185,6 +202,21 @@ fn a_draft_is_frozen_to_its_length() {
         Draft::new(1).unwrap().freeze(2).unwrap_err().kind(),
         ErrorKind::InvalidInput
     );
+}
+
+#[test]
+fn both_ends_write_the_control_words_of_both() {
+    let (ours, fds) = RingMemory::create(layout(4096), RingOptions::default()).unwrap();
+    let theirs = open(&fds, ours.layout()).unwrap();
+    for (number, (from, to)) in [(&ours, &theirs), (&theirs, &ours)].into_iter().enumerate() {
+        let byte = number as u8 + 1;
+        // SAFETY: in bounds, and no reference to the memory exists.
+        let found = unsafe {
+            from.control().add(4095).write_volatile(byte);
+            to.control().add(4095).read_volatile()
+        };
+        assert_eq!(found, byte);
+    }
 }
 
 proptest! {

@@ -7,8 +7,9 @@ use core::ptr::NonNull;
 use crate::control::{ControlBlock, State};
 use crate::corruption::Corruption;
 use crate::frame::{Frame, HEADER_SIZE, Header, frame_size};
+use crate::loom::sync::{AtomicU64, Ordering};
 use crate::memory::Memory;
-use crate::producer::LATEST;
+use crate::producer::{EXPRESS_MAX, LATEST};
 
 /// The end that reads frames: looks at the oldest, copies it out, releases it.
 ///
@@ -25,15 +26,64 @@ pub struct Consumer<M> {
     head: u64,
     /// The producer's cursor as last seen; at or behind the true one.
     published: u64,
-    /// Where the frame begins that is in `express`; older ones are in the ring.
+    /// Where the frame begins that `express` is about; older ones are in the ring.
     express_at: u64,
-    /// A private copy of the producer's express words.
-    express: [u64; ControlBlock::EXPRESS_WORDS],
+    express: Express,
     /// Where the producer's wait word was last looked at with a fence.
     settled: u64,
     /// The producer's wait word that was last answered with a ring.
     rung: u64,
     generation: u64,
+}
+
+/// A frame in the producer's express words.
+#[derive(Debug, Clone, Copy, Default)]
+struct Express {
+    /// The producer's cursor with which it is there.
+    word: u64,
+    /// As it was then; checked.
+    header: Header,
+}
+
+/// Copies what `words` hold from byte `offset` on, while somebody may be writing them.
+///
+/// By sixteen bytes where that is possible: a reader's wide loads would have to wait until narrower stores have left
+/// the store buffer, while narrow ones are served from a wide store.
+#[inline(always)]
+fn copy_words(words: &[AtomicU64], offset: usize, to: &mut [MaybeUninit<u8>]) {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    if offset == 0 && to.len() <= 8 * words.len() && words.as_ptr().addr().is_multiple_of(16) {
+        use core::arch::x86_64::__m128i;
+
+        let from = words.as_ptr().cast::<u8>();
+        let whole = to.len() & !15;
+        let start = to.as_mut_ptr();
+        for at in (0..whole).step_by(16) {
+            // SAFETY: both ranges have `whole` bytes, the first is aligned to 16. Volatile: whatever is written there
+            // meanwhile, this is one load, of which nothing is assumed.
+            unsafe {
+                let lane = from.add(at).cast::<__m128i>().read_volatile();
+                start.add(at).cast::<__m128i>().write_unaligned(lane);
+            }
+        }
+        return copy_bytes(words, whole, &mut to[whole..]);
+    }
+    copy_bytes(words, offset, to);
+}
+
+#[inline]
+fn copy_bytes(words: &[AtomicU64], offset: usize, to: &mut [MaybeUninit<u8>]) {
+    let (mut at, mut to) = (offset, to);
+    while !to.is_empty() {
+        let word = words[at / 8].load(Ordering::Relaxed).to_ne_bytes();
+        let bytes = &word[at % 8..];
+        let (now, later) = to.split_at_mut(bytes.len().min(to.len()));
+        for (to, byte) in now.iter_mut().zip(bytes) {
+            to.write(*byte);
+        }
+        at += now.len();
+        to = later;
+    }
 }
 
 impl<M: Memory> Consumer<M> {
@@ -50,7 +100,7 @@ impl<M: Memory> Consumer<M> {
             head: 0,
             published: 0,
             express_at: u64::MAX,
-            express: [0; ControlBlock::EXPRESS_WORDS],
+            express: Express::default(),
             settled: 0,
             rung: 0,
             generation: 0,
@@ -93,7 +143,7 @@ impl<M: Memory> Consumer<M> {
             head,
             published: head,
             express_at: u64::MAX,
-            express: [0; ControlBlock::EXPRESS_WORDS],
+            express: Express::default(),
             settled: head,
             rung: 0,
             generation,
@@ -121,7 +171,7 @@ impl<M: Memory> Consumer<M> {
     #[inline]
     fn refresh(&mut self) -> Result<(), Corruption> {
         if self.express_at == self.head {
-            // The oldest frame is in `express`, which stays as it is until that is released.
+            // The oldest frame is known, and stays the oldest until it is released.
             return Ok(());
         }
         let word = self.memory.producer().cursor();
@@ -133,9 +183,9 @@ impl<M: Memory> Consumer<M> {
         }
         if is_express
             && found != self.head
-            && self.memory.producer().express(word, &mut self.express)
+            && let Some(header) = self.memory.producer().express_header(word)
         {
-            return self.take_express(found);
+            return self.take_express(word, header);
         }
         self.published = found;
         Ok(())
@@ -150,12 +200,13 @@ impl<M: Memory> Consumer<M> {
         }
     }
 
-    /// The last frame, which ends at `found`, is in `express`, and perhaps not yet in the ring.
+    /// The last frame, which ends where `word` says, is in the express words, and perhaps not yet in the ring.
     #[inline]
-    fn take_express(&mut self, found: u64) -> Result<(), Corruption> {
-        let len = u64::from(Header::from_word(self.express[0]).len);
-        if frame_size(len) == found - self.head && len <= 8 * (self.express.len() as u64 - 1) {
+    fn take_express(&mut self, word: u64, header: Header) -> Result<(), Corruption> {
+        let (found, len) = (word & !ControlBlock::FLAGS, u64::from(header.len));
+        if frame_size(len) == found - self.head && len <= EXPRESS_MAX as u64 {
             self.express_at = self.head;
+            self.express = Express { word, header };
             self.published = found;
             return Ok(());
         }
@@ -191,7 +242,7 @@ impl<M: Memory> Consumer<M> {
             }
         }
         let header = if self.express_at == self.head {
-            Header::from_word(self.express[0])
+            self.express.header
         } else {
             // SAFETY: at least eight published, unreleased bytes lie at `head`, both being multiples of
             // eight.
@@ -215,7 +266,7 @@ impl<M: Memory> Consumer<M> {
     /// # Panics
     ///
     /// If the part reaches past the frame, or the frame was released.
-    #[inline]
+    #[inline(always)]
     pub fn copy_part(&self, frame: &Frame, offset: usize, to: &mut [MaybeUninit<u8>]) {
         assert!(
             frame.position == self.head
@@ -224,30 +275,12 @@ impl<M: Memory> Consumer<M> {
             "a part must lie in the oldest frame"
         );
         if frame.position == self.express_at {
-            // By words, as they were written just now: a wider load would have to wait until those stores
-            // have left the store buffer.
-            let payload = &self.express[1..];
-            if offset.is_multiple_of(8) {
-                // By words, as they were written just now: a wider load would have to wait until those
-                // stores have left the store buffer.
-                let (words, rest) = to.as_chunks_mut::<8>();
-                let (whole, after) = payload[offset / 8..].split_at(words.len());
-                for (to, word) in words.iter_mut().zip(whole) {
-                    *to = word.to_ne_bytes().map(MaybeUninit::new);
-                }
-                for (to, byte) in rest
-                    .iter_mut()
-                    .zip(after.iter().flat_map(|w| w.to_ne_bytes()))
-                {
-                    to.write(byte);
-                }
-            } else {
-                let bytes = payload.iter().flat_map(|word| word.to_ne_bytes());
-                for (to, byte) in to.iter_mut().zip(bytes.skip(offset)) {
-                    to.write(byte);
-                }
+            let producer = self.memory.producer();
+            copy_words(producer.express_body(), offset, to);
+            if producer.is_still(self.express.word) {
+                return;
             }
-            return;
+            // The producer has sent more since, and put this frame into the ring before that.
         }
         // SAFETY: `peek` validated the frame, it is not released, and the part lies inside it.
         unsafe {
@@ -279,7 +312,7 @@ impl<M: Memory> Consumer<M> {
     ///
     /// If the frame was released.
     #[cfg(feature = "alloc")]
-    #[inline]
+    #[inline(always)]
     pub fn append_to(&self, frame: &Frame, to: &mut alloc::vec::Vec<u8>) {
         let (start, len) = (to.len(), frame.len());
         to.reserve(len);
@@ -288,15 +321,15 @@ impl<M: Memory> Consumer<M> {
         unsafe { to.set_len(start + len) };
     }
 
-    /// Where the frame's payload lies, if this memory keeps it contiguous.
+    /// Where the frame's payload lies until it is released, if this memory keeps it contiguous, and it does not lie
+    /// beside the cursor, where the next takes its place.
     ///
     /// The bytes may change under the reader's eyes unless the producer is trusted.
     pub fn payload(&self, frame: &Frame) -> Option<NonNull<[u8]>> {
-        let start = if frame.position == self.express_at {
-            NonNull::from(&self.express[1..]).cast()
-        } else {
-            self.memory.contiguous(frame.position + HEADER_SIZE)?
-        };
+        if frame.position == self.express_at {
+            return None;
+        }
+        let start = self.memory.contiguous(frame.position + HEADER_SIZE)?;
         Some(NonNull::slice_from_raw_parts(start, frame.len()))
     }
 
@@ -317,11 +350,18 @@ impl<M: Memory> Consumer<M> {
         self.refresh()?;
         let available = usize::try_from(self.published - self.head).unwrap_or(usize::MAX);
         if self.express_at == self.head && available > 0 {
-            let words = (Header::from_word(self.express[0]).len as usize).div_ceil(8) + 1;
-            let words = self.express.iter().take(words.min(most / 8));
+            let frame = Frame {
+                position: self.head,
+                header: self.express.header,
+            };
+            if available > most {
+                return Ok(0);
+            }
             let start = to.len();
-            to.extend(words.flat_map(|word| word.to_ne_bytes()));
-            return Ok(to.len() - start);
+            to.extend_from_slice(&frame.header.to_word().to_ne_bytes());
+            self.append_to(&frame, to);
+            to.resize(start + available, 0);
+            return Ok(available);
         }
         let len = available.min(most) & !7;
         to.reserve(len);

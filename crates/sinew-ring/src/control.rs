@@ -149,16 +149,24 @@ impl ControlBlock {
         self.set_cursor_fenced(to | Self::EXPRESS);
     }
 
-    /// Copies the express words out, the header first. False if they changed, or may have, since the
-    /// cursor was `word`: every frame up to there is in the ring then.
+    /// The header of the frame in the express words; `None` if they changed, or may have, since the cursor was
+    /// `word`: every frame up to there is in the ring then.
     #[inline]
-    pub(crate) fn express(&self, word: u64, to: &mut [u64; Self::EXPRESS_WORDS]) -> bool {
-        let [head, body @ ..] = &self.express;
-        to[0] = head.load(Ordering::Relaxed);
-        let words = (Header::from_word(to[0]).len as usize).div_ceil(8);
-        for (to, word) in to[1..].iter_mut().zip(body).take(words) {
-            *to = word.load(Ordering::Relaxed);
-        }
+    pub(crate) fn express_header(&self, word: u64) -> Option<Header> {
+        let header = Header::from_word(self.express[0].load(Ordering::Relaxed));
+        self.is_still(word).then_some(header)
+    }
+
+    /// The express words after the header, which may change at any time: what was read of them counts only if
+    /// [`is_still`](Self::is_still) is true after it.
+    #[inline]
+    pub(crate) fn express_body(&self) -> &[AtomicU64] {
+        &self.express[1..]
+    }
+
+    /// Whether the cursor is `word` as it was before the loads that precede this.
+    #[inline]
+    pub(crate) fn is_still(&self, word: u64) -> bool {
         fence(Ordering::Acquire);
         self.cursor.load(Ordering::Acquire) == word
     }

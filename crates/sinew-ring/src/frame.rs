@@ -6,7 +6,7 @@ pub const HEADER_SIZE: u64 = 8;
 pub const FRAME_ALIGN: u64 = 8;
 
 /// A frame's header as it lies in the ring: a little-endian `u64`, length in the low half.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
     /// Payload bytes.
     pub len: u32,

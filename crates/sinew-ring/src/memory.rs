@@ -85,8 +85,10 @@ unsafe fn copy_in(mut to: *mut u8, bytes: &[u8]) {
             // SAFETY: at most one past the range.
             to = unsafe { to.add(8) };
         }
-        // SAFETY: as above; less than eight bytes.
-        unsafe { core::ptr::copy_nonoverlapping(rest.as_ptr(), to, rest.len()) };
+        if !rest.is_empty() {
+            // SAFETY: as above; less than eight bytes.
+            unsafe { core::ptr::copy_nonoverlapping(rest.as_ptr(), to, rest.len()) };
+        }
         return;
     }
     // SAFETY: in the range, by the caller's contract.

@@ -6,10 +6,11 @@ use core::ptr::NonNull;
 use crate::control::{ControlBlock, State};
 use crate::corruption::Corruption;
 use crate::frame::{HEADER_SIZE, Header, frame_size, max_payload};
+use crate::loom::sync::Ordering;
 use crate::memory::Memory;
 
 /// The longest payload that goes by express, bytes.
-const EXPRESS_MAX: usize = 8 * (ControlBlock::EXPRESS_WORDS - 1);
+pub(crate) const EXPRESS_MAX: usize = 8 * (ControlBlock::EXPRESS_WORDS - 1);
 
 /// The last position at which a ring is resumed, which none comes to in practice.
 pub(crate) const LATEST: u64 = 1 << 62;
@@ -120,10 +121,15 @@ impl<M: Memory> Producer<M> {
             });
         }
         if is_express {
-            let mut words = [0; ControlBlock::EXPRESS_WORDS];
-            // Nobody else writes them.
-            let _unchanged = memory.producer().express(word, &mut words);
-            let header = Header::from_word(words[0]);
+            let block = memory.producer();
+            // Nobody else writes there, if all is well.
+            let Some(header) = block.express_header(word) else {
+                return Err(Corruption::ProducerCursor {
+                    found: word,
+                    least: released,
+                    most: published,
+                });
+            };
             let size = frame_size(u64::from(header.len));
             if header.len as usize > EXPRESS_MAX || size > published {
                 return Err(Corruption::FrameLength {
@@ -135,14 +141,12 @@ impl<M: Memory> Producer<M> {
             // SAFETY: a consumer reads it there only after the flag is gone, and the space is still that of
             // the last frame, whether that was released or not, as no other was staged after it.
             unsafe { memory.write_header(start, header) };
-            for (at, word) in words[1..]
-                .iter()
-                .take((header.len as usize).div_ceil(8))
-                .enumerate()
-            {
+            let words = (header.len as usize).div_ceil(8);
+            for (at, word) in block.express_body().iter().take(words).enumerate() {
                 let position = start + HEADER_SIZE + 8 * at as u64;
+                let word = word.load(Ordering::Relaxed).to_ne_bytes();
                 // SAFETY: likewise; the padding belongs to the frame.
-                unsafe { memory.write(position, &word.to_ne_bytes()) };
+                unsafe { memory.write(position, &word) };
             }
             memory.producer().set_cursor(published);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
-use sinew_memory::RingMemory;
+use sinew_memory::{RingFds, RingMemory};
 
 use crate::bell::{self, Bell, Doorbell};
 use crate::link::Parts;
@@ -19,14 +19,14 @@ use crate::wire::{
 struct Part {
     offer: Offer,
     memory: RingMemory,
-    memory_fd: OwnedFd,
+    memory_fds: RingFds,
     bell: Bell,
     bell_view: Option<OwnedFd>,
 }
 
 impl Part {
     fn new(options: &Options, version: u16, features: u64) -> Result<Self, Error> {
-        let (memory, memory_fd) = RingMemory::create(options.layout()?, options.memory)?;
+        let (memory, memory_fds) = RingMemory::create(options.layout()?, options.memory)?;
         let (bell, bell_view) = if features & FEATURE_EPOLL_BELL != 0 {
             let (bell, view) = Bell::eventfd()?;
             (bell, Some(view))
@@ -42,14 +42,15 @@ impl Part {
         Ok(Self {
             offer,
             memory,
-            memory_fd,
+            memory_fds,
             bell,
             bell_view,
         })
     }
 
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        std::iter::once(&self.memory_fd)
+        [&self.memory_fds.control, &self.memory_fds.data]
+            .into_iter()
             .chain(&self.bell_view)
             .map(AsFd::as_fd)
             .collect()
@@ -73,10 +74,11 @@ impl Theirs {
     ) -> Result<Self, Error> {
         wire::check_offer(&offer, features, options.max_capacity)?;
         let has_bell = offer.features & FEATURE_EPOLL_BELL != 0;
-        let expected = 1 + usize::from(has_bell);
+        let expected = 2 + usize::from(has_bell);
         let found = fds.len();
         let mut fds = fds.into_iter();
-        let (Some(memory), bell, None) = (
+        let (Some(control), Some(data), bell, None) = (
+            fds.next(),
             fds.next(),
             if has_bell { fds.next() } else { None },
             fds.next(),
@@ -92,7 +94,8 @@ impl Theirs {
         {
             return Err(violation("the doorbell is not an epoll instance"));
         }
-        let memory = RingMemory::open(memory.as_fd(), offer.layout, options.memory.prefault)?;
+        let prefault = options.memory.prefault;
+        let memory = RingMemory::open(control.as_fd(), data.as_fd(), offer.layout, prefault)?;
         Ok(Self {
             offer,
             memory,
@@ -330,7 +333,8 @@ pub(crate) fn pair(options: &Options) -> Result<[Outcome; 2], Error> {
     );
     let open = |part: &Part| {
         RingMemory::open(
-            part.memory_fd.as_fd(),
+            part.memory_fds.control.as_fd(),
+            part.memory_fds.data.as_fd(),
             part.offer.layout,
             options.memory.prefault,
         )

@@ -53,6 +53,31 @@ pub struct Receiver {
     stats: ReceiverStats,
 }
 
+/// A `recv`. Written out, as `send` is, because a message takes less time than the compiler's state machine.
+struct Recv<'a>(&'a mut Receiver);
+
+impl Future for Recv<'_> {
+    type Output = Result<Option<Bytes>, Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_recv(cx)
+    }
+}
+
+/// A `recv_into`.
+struct RecvInto<'a>(&'a mut Receiver, &'a mut Vec<u8>);
+
+impl Future for RecvInto<'_> {
+    type Output = Result<Option<usize>, Error>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self(receiver, buffer) = &mut *self;
+        receiver.poll_recv_into(cx, buffer)
+    }
+}
+
 #[derive(Debug, Clone)]
 enum End {
     Closed,
@@ -92,8 +117,9 @@ impl Receiver {
     /// # Cancel safety
     ///
     /// Cancel safe: a message is taken in the poll that returns it.
-    pub async fn recv(&mut self) -> Result<Option<Bytes>, Error> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+    #[inline]
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send + '_ {
+        Recv(self)
     }
 
     /// Receives the next message by appending it to `buffer`, which saves the allocation. Returns its
@@ -106,8 +132,12 @@ impl Receiver {
     /// # Cancel safety
     ///
     /// Cancel safe: a message is taken in the poll that returns it.
-    pub async fn recv_into(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Error> {
-        poll_fn(|cx| self.poll_recv_into(cx, buffer)).await
+    #[inline]
+    pub fn recv_into<'a>(
+        &'a mut self,
+        buffer: &'a mut Vec<u8>,
+    ) -> impl Future<Output = Result<Option<usize>, Error>> + Send + 'a {
+        RecvInto(self, buffer)
     }
 
     /// Receives as many messages as are there, at least one, at most `batch`'s size, with one copy for
@@ -231,31 +261,47 @@ impl Receiver {
     /// Polls for the next message: see [`recv`](Self::recv).
     #[inline]
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
-        let head = ready!(self.poll_head(cx))?;
+        ready!(self.turn.poll_proceed(cx));
+        if let Some(frame) = self.at_once() {
+            let mut bytes = Vec::new();
+            self.consumer.append_to(&frame, &mut bytes);
+            self.consume(frame);
+            return Poll::Ready(Ok(Some(Bytes::from(bytes))));
+        }
+        let head = ready!(self.poll_later_head(cx))?;
         Poll::Ready(Ok(head.map(|head| self.take(head))))
     }
 
     #[inline]
-    fn poll_recv_into(
+    pub(crate) fn poll_recv_into(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut Vec<u8>,
     ) -> Poll<Result<Option<usize>, Error>> {
         ready!(self.turn.poll_proceed(cx));
-        // The common case by itself: a message in the ring, or one that comes at once.
-        if self.end.is_none()
-            && !self.armed
-            && (self.consumer.is_ready() || self.glance())
-            && let Ok(Some(frame)) = self.consumer.peek()
-            && self.is_data(&frame)
-        {
-            self.waiter.reset();
+        if let Some(frame) = self.at_once() {
             self.consumer.append_to(&frame, buffer);
             self.consume(frame);
             return Poll::Ready(Ok(Some(frame.len())));
         }
-        let head = ready!(self.poll_head(cx))?;
+        let head = ready!(self.poll_later_head(cx))?;
         Poll::Ready(Ok(head.map(|head| self.take_into(head, buffer))))
+    }
+
+    /// The common case by itself: a message in the ring, or one that comes at once.
+    #[inline]
+    fn at_once(&mut self) -> Option<Frame> {
+        if self.end.is_some() || self.armed || !(self.consumer.is_ready() || self.glance()) {
+            return None;
+        }
+        // What is amiss is found out, and told, by who looks next.
+        let frame = self.consumer.peek().ok()??;
+        if !self.is_data(&frame) {
+            return None;
+        }
+        // What came ended the wait, also if it was broken off for others' turn.
+        self.waiter.reset();
+        Some(frame)
     }
 
     #[inline]
@@ -267,8 +313,20 @@ impl Receiver {
     #[inline]
     pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Error>> {
         ready!(self.turn.poll_proceed(cx));
+        if !self.armed && !self.consumer.is_ready() {
+            self.glance();
+        }
+        self.poll_later_head(cx)
+    }
+
+    /// Polls for a message that has not come within a glance.
+    #[inline(never)]
+    fn poll_later_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Error>> {
         if self.armed {
             self.disarm();
+            if !self.consumer.is_ready() {
+                self.glance();
+            }
         }
         loop {
             if let Some(head) = self.try_head()? {
@@ -276,8 +334,10 @@ impl Receiver {
                 self.waiter.reset();
                 return Poll::Ready(Ok(Some(head)));
             }
-            if self.glance() {
-                continue;
+            if self.end.is_some()
+                && let Some(end) = self.poll_end()?
+            {
+                return Poll::Ready(end);
             }
             self.settle();
             match self.look() {
@@ -497,6 +557,10 @@ impl Receiver {
     /// Copies a part of the oldest message out, for readers that do not take whole messages.
     pub(crate) fn copy_to(&self, frame: &Frame, offset: usize, to: &mut [u8]) {
         self.consumer.copy_to(frame, offset, to);
+    }
+
+    pub(crate) fn append_to(&self, frame: &Frame, to: &mut Vec<u8>) {
+        self.consumer.append_to(frame, to);
     }
 
     /// Releases the oldest message.

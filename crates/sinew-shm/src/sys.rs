@@ -31,14 +31,14 @@ const _: () = assert!(
 pub(crate) type Memory = MirroredMemory<Arc<Link>>;
 
 fn block(memory: &RingMemory, offset: usize) -> NonNull<ControlBlock> {
-    // SAFETY: a control part has at least CONTROL_SIZE bytes, and the offset is a constant below that.
+    // SAFETY: there are at least CONTROL_SIZE bytes of control words, and the offset is a constant below that.
     unsafe { memory.control().add(offset).cast() }
 }
 
 fn ring(link: &Arc<Link>, producer: &RingMemory, consumer: &RingMemory) -> Memory {
     // SAFETY: both memories live in the link, which the ring keeps alive; they are page-aligned, their
-    // data is mapped twice, and a fresh memfd holds zeros, which are valid blocks. The end's own block
-    // and, for the producer, its data are in the memory that is writable here. Nothing else in this
+    // data is mapped twice, and a fresh memfd holds zeros, which are valid blocks, as all words are. Control words are
+    // writable here, and so is the producer's data. Nothing else in this
     // process refers to them: `halves` is called once for a link.
     unsafe {
         MirroredMemory::new(

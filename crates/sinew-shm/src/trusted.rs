@@ -15,11 +15,16 @@ use crate::sys;
 #[derive(Debug)]
 pub struct TrustedReceiver {
     receiver: Receiver,
+    /// The oldest message, if it did not come through the ring but beside its cursor.
+    beside: Vec<u8>,
 }
 
 impl TrustedReceiver {
     pub(crate) fn new(receiver: Receiver) -> Self {
-        Self { receiver }
+        Self {
+            receiver,
+            beside: Vec::new(),
+        }
     }
 
     /// Receives the next message where it lies; its space is released when it is dropped.
@@ -33,6 +38,12 @@ impl TrustedReceiver {
     /// Cancel safe: a message is taken when its [`Borrowed`] is dropped.
     pub async fn recv(&mut self) -> Result<Option<Borrowed<'_>>, Error> {
         let head = poll_fn(|cx| self.receiver.poll_head(cx)).await?;
+        if let Some(Head::Ring(frame)) = &head
+            && self.receiver.payload(frame).is_none()
+        {
+            self.beside.clear();
+            self.receiver.append_to(frame, &mut self.beside);
+        }
         Ok(head.map(|head| match head {
             Head::Ring(frame) => Borrowed(Inner::Ring {
                 receiver: self,
@@ -70,9 +81,8 @@ impl Deref for Borrowed<'_> {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            // A channel's ring is always contiguous.
             Inner::Ring { receiver, frame } => {
-                sys::trusted_payload(receiver, frame).unwrap_or_default()
+                sys::trusted_payload(receiver, frame).unwrap_or(&receiver.beside)
             }
             Inner::Memory(bytes) => bytes,
         }

@@ -87,8 +87,8 @@ impl Waiter {
         if self.started.is_some() {
             return false;
         }
-        self.willing = self.mode != Wait::Park && self.may_spin();
-        if !self.willing {
+        if self.mode == Wait::Park || !self.may_spin() {
+            self.willing = false;
             return false;
         }
         for _ in 0..GLANCES {
@@ -98,6 +98,7 @@ impl Waiter {
             }
             std::hint::spin_loop();
         }
+        self.willing = true;
         false
     }
 
@@ -121,6 +122,7 @@ impl Waiter {
                     // A success that took longer than the limit is one of the scheduler's, which let
                     // the peer run on our core.
                     if self.mode == Wait::Spin || started.elapsed() <= self.limit {
+                        self.started = None;
                         self.hit();
                     } else {
                         self.miss();
@@ -147,7 +149,9 @@ impl Waiter {
     /// any more.
     #[inline]
     pub(crate) fn reset(&mut self) {
-        self.started = None;
+        if self.started.is_some() {
+            self.started = None;
+        }
     }
 
     #[inline]
@@ -164,10 +168,11 @@ impl Waiter {
 
     #[inline]
     fn hit(&mut self) {
-        self.started = None;
         self.hits += 1;
-        self.trust = (self.trust + 1).min(TRUST_MAX);
-        self.gap = GAP_MIN;
+        if self.trust < TRUST_MAX {
+            self.trust += 1;
+            self.gap = GAP_MIN;
+        }
     }
 
     fn miss(&mut self) {

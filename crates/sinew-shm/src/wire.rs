@@ -11,7 +11,7 @@ pub(crate) const VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;
 /// Every handshake packet has this many bytes.
 pub(crate) const PACKET: usize = 64;
 /// The most descriptors that one packet carries.
-pub(crate) const MAX_FDS: usize = 2;
+pub(crate) const MAX_FDS: usize = 3;
 
 /// Both ends may wait on an epoll instance that the other made.
 pub(crate) const FEATURE_EPOLL_BELL: u64 = 1;

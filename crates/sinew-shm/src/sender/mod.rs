@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -85,6 +87,34 @@ pub struct Sender {
 }
 
 /// A message on its way into the ring.
+/// A `send`. Written out, because a message takes less time than the compiler's state machine.
+struct Sending<'a, P> {
+    sender: &'a mut Sender,
+    payload: P,
+    /// What was made of a payload above the threshold.
+    memory: Option<Frozen>,
+}
+
+impl<P> Unpin for Sending<'_, P> {}
+
+impl<P: AsRef<[u8]>> Future for Sending<'_, P> {
+    type Output = Result<(), Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Self {
+            sender,
+            payload,
+            memory,
+        } = self.get_mut();
+        let payload = payload.as_ref();
+        match payload.len() <= sender.threshold {
+            true => sender.poll_send(cx, payload),
+            false => sender.poll_send_large(cx, payload, memory),
+        }
+    }
+}
+
 enum Pending {
     Data(Bytes),
     Memory(Frozen),
@@ -142,13 +172,13 @@ impl Sender {
     /// # Cancel safety
     ///
     /// Cancel safe: dropped before it is ready, it has sent nothing of the message.
-    pub async fn send(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
-        let payload = payload.as_ref();
-        if payload.len() > self.threshold {
-            let memory = self.freeze(payload)?;
-            return self.send_frozen(&memory).await;
+    #[inline]
+    pub fn send(&mut self, payload: impl AsRef<[u8]>) -> impl Future<Output = Result<(), Error>> {
+        Sending {
+            sender: self,
+            payload,
+            memory: None,
         }
-        poll_fn(|cx| self.poll_send(cx, payload)).await
     }
 
     /// Sends immutable memory as a message, without copying it.
@@ -310,6 +340,20 @@ impl Sender {
 
     pub(crate) fn producer(&mut self) -> &mut Producer<Memory> {
         &mut self.producer
+    }
+
+    #[cold]
+    fn poll_send_large(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+        memory: &mut Option<Frozen>,
+    ) -> Poll<Result<(), Error>> {
+        let memory = match memory {
+            Some(memory) => memory,
+            None => memory.insert(self.freeze(payload)?),
+        };
+        self.poll_send_frozen(cx, memory)
     }
 
     fn check_len(&self, len: usize) -> Result<(), Error> {

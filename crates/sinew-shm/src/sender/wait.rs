@@ -24,7 +24,6 @@ impl Sender {
         ready!(self.turn.poll_proceed(cx));
         // The common case by itself.
         if self.is_free()
-            && payload.len() <= self.threshold
             && let Ok(ring) = self.producer.send(FRAME_DATA, payload)
         {
             if ring {

@@ -1,14 +1,15 @@
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::Trust;
 
-/// For how long to try. A wait costs one wake-up of a thread, and two with a helper, each of which takes tens
-/// of microseconds between the cores of a virtual machine; this about doubles the price of having waited at
+/// For how long to try, in nanoseconds. A wait costs one wake-up of a thread, and two with a helper, each of which takes
+/// tens of microseconds between the cores of a virtual machine; this about doubles the price of having waited at
 /// once, at most.
-const LIMIT: Duration = Duration::from_micros(100);
+static LIMIT: AtomicU64 = AtomicU64::new(100_000);
 /// For how long other tasks of the same worker may be kept waiting by one poll.
 const SLICE: Duration = Duration::from_micros(5);
 /// A task that is polled again this long after it made way has not made way for nothing.
@@ -17,7 +18,8 @@ const BUSY: Duration = Duration::from_micros(20);
 /// Trying a system call again for a moment before waiting for the other side, as long as that pays off.
 ///
 /// It is for one direction of one descriptor or queue, whose operation costs a system call: a try is made about
-/// twice in a microsecond. [`Trust`] says whether it has lately paid off. It goes on for 100 µs at most, in
+/// twice in a microsecond. [`Trust`] says whether it has lately paid off. It goes on for 100 µs at most, or for what
+/// [`set_limit`](Self::set_limit) says, in
 /// slices of 5 µs, between which the other tasks, timers and descriptors of the worker have their turn; and it ends
 /// where those have something to do, because a worker that is busy is not woken.
 ///
@@ -77,6 +79,19 @@ impl Eager {
         Self::with_pause(Some(160))
     }
 
+    /// Sets for how long anything in this process tries before it waits; zero: it waits at once. 100 µs, unless this is
+    /// called.
+    ///
+    /// A try costs what the machine's idle core is worth: where cores are few and shared, wait at once.
+    pub fn set_limit(limit: Duration) {
+        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        LIMIT.store(limit, Ordering::Relaxed);
+    }
+
+    fn limit() -> Duration {
+        Duration::from_nanos(LIMIT.load(Ordering::Relaxed))
+    }
+
     /// For who waits at once.
     pub const fn never() -> Self {
         Self::with_pause(None)
@@ -104,7 +119,11 @@ impl Eager {
 
     fn poll_look(&mut self, cx: &mut Context<'_>, slice: &mut Slice, pause: u32) -> Poll<bool> {
         let now = Instant::now();
+        let limit = Self::limit();
         let Some(looking) = &mut self.looking else {
+            if limit.is_zero() {
+                return Poll::Ready(false);
+            }
             // It may have come since it was last asked for.
             self.looking = Some(Looking {
                 since: now,
@@ -115,7 +134,7 @@ impl Eager {
         };
         let is_busy = now - looking.last > BUSY;
         looking.last = now;
-        if is_busy || now - looking.since > LIMIT {
+        if is_busy || now - looking.since > limit {
             self.fail();
             return Poll::Ready(false);
         }
@@ -139,7 +158,7 @@ impl Eager {
 
     fn found(&mut self, looking: Looking) {
         // One that took longer is the scheduler's, which let the peer run on our core; or nobody looked.
-        if looking.since.elapsed() > LIMIT || looking.last.elapsed() > BUSY {
+        if looking.since.elapsed() > Self::limit() || looking.last.elapsed() > BUSY {
             self.trust.fail();
         } else {
             self.trust.succeed();
@@ -195,7 +214,7 @@ mod tests {
             while step(&mut eager, &mut Slice::default()) != Poll::Ready(false) {
                 assert!(begun.elapsed() < Duration::from_secs(10));
             }
-            if begun.elapsed() < LIMIT {
+            if begun.elapsed() < Eager::limit() {
                 waits += 1;
             }
         }

@@ -58,8 +58,10 @@ impl Trust {
     /// What was waited for came in time.
     #[inline]
     pub fn succeed(&mut self) {
-        self.earned = (self.earned + 1).min(MAX);
-        self.gap = GAP_MIN;
+        if self.earned < MAX {
+            self.earned += 1;
+            self.gap = GAP_MIN;
+        }
     }
 
     /// It did not.

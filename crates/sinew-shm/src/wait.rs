@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use sinew_core::Trust;
+
 /// What an end does when it finds nothing to do.
 ///
 /// A wake-up from another core costs microseconds on bare metal and tens of them on a virtual machine,
@@ -41,19 +43,11 @@ const LOOKS_PER_TICK: u32 = 16;
 /// For how long other tasks of the same worker may be kept waiting by one poll.
 const SLICE: Duration = Duration::from_micros(5);
 
-/// Trust in spinning: successes add one, failures take two.
-const TRUST_MAX: u32 = 8;
-/// Waits without spinning between two trials, at least and at most.
-const GAP_MIN: u32 = 16;
-const GAP_MAX: u32 = 1024;
-
 #[derive(Debug)]
 pub(crate) struct Waiter {
     mode: Wait,
     limit: Duration,
-    trust: u32,
-    gap: u32,
-    skip: u32,
+    trust: Trust,
     started: Option<Instant>,
     /// What the last glance found of whether to go on looking.
     willing: bool,
@@ -66,9 +60,7 @@ impl Waiter {
         Self {
             mode,
             limit,
-            trust: TRUST_MAX / 2,
-            gap: GAP_MIN,
-            skip: 0,
+            trust: Trust::new(),
             started: None,
             willing: false,
             hits: 0,
@@ -156,33 +148,19 @@ impl Waiter {
 
     #[inline]
     fn may_spin(&mut self) -> bool {
-        if self.mode == Wait::Spin || self.trust > 0 {
-            return true;
-        }
-        if self.skip > 0 {
-            self.skip -= 1;
-            return false;
-        }
-        true
+        self.mode == Wait::Spin || self.trust.is_given()
     }
 
     #[inline]
     fn hit(&mut self) {
         self.hits += 1;
-        if self.trust < TRUST_MAX {
-            self.trust += 1;
-            self.gap = GAP_MIN;
-        }
+        self.trust.succeed();
     }
 
     fn miss(&mut self) {
         self.started = None;
         self.misses += 1;
-        if self.trust == 0 {
-            self.gap = (self.gap * 4).min(GAP_MAX);
-        }
-        self.trust = self.trust.saturating_sub(2);
-        self.skip = self.gap;
+        self.trust.fail();
     }
 }
 
@@ -231,7 +209,7 @@ mod tests {
         for _ in 0..1000 {
             until_not_yield(&mut waiter, || false);
         }
-        for _ in 0..2 * GAP_MAX {
+        for _ in 0..3000 {
             until_not_yield(&mut waiter, || true);
         }
         let before = waiter.hits;

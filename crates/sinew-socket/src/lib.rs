@@ -36,6 +36,12 @@
 //! whose peer went away without having read all that it was sent.
 //!
 //! Writing to a peer that has gone is an error, never a `SIGPIPE`.
+//!
+//! # Waiting
+//!
+//! A receiver that finds nothing tries again for up to 100 µs, as long as that has lately paid off
+//! ([`Eager`](sinew_core::Eager)); then it sleeps. A dialogue is five times as fast that way, and an idle connection
+//! costs nothing.
 
 pub mod tcp;
 pub mod udp;

@@ -46,4 +46,4 @@ pub use skip::skip;
 pub use sys::SharedMap;
 pub use threads::assert_no_thread;
 pub use watchdog::Watchdog;
-pub use wrong::{epoll_instance, eventfd, wrong_bells, wrong_memories};
+pub use wrong::{epoll_instance, eventfd, wrong_bells, wrong_memories, wrong_memory};

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -251,14 +251,18 @@ pub fn frozen(bytes: &[u8]) -> OwnedFd {
 /// An end's memory, writable.
 #[derive(Debug)]
 pub struct RawMemory {
-    /// What to send to the peer.
-    pub fd: OwnedFd,
-    /// All of it.
-    pub map: SharedMap,
+    control_fd: OwnedFd,
+    data_fd: OwnedFd,
+    control: SharedMap,
+    data: SharedMap,
 }
 
 impl RawMemory {
-    /// The seals of an end's memory.
+    /// The seals of an end's control words.
+    pub const FIXED_SIZE: SealFlags = SealFlags::SHRINK
+        .union(SealFlags::GROW)
+        .union(SealFlags::SEAL);
+    /// The seals of an end's data.
     pub const SINGLE_WRITER: SealFlags = SealFlags::FUTURE_WRITE
         .union(SealFlags::SHRINK)
         .union(SealFlags::GROW)
@@ -271,11 +275,51 @@ impl RawMemory {
 
     /// Memory for a ring of `data` bytes.
     pub fn new(data: u64) -> Self {
-        let size = CONTROL + data;
-        let fd = memfd(size, SealFlags::empty());
-        let map = SharedMap::new(fd.as_fd(), size.try_into().unwrap(), true).unwrap();
-        rustix::fs::fcntl_add_seals(&fd, Self::SINGLE_WRITER).unwrap();
-        Self { fd, map }
+        let make = |size: u64, seals| {
+            let fd = memfd(size, SealFlags::empty());
+            let map = SharedMap::new(fd.as_fd(), size.try_into().unwrap(), true).unwrap();
+            rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
+            (fd, map)
+        };
+        let (control_fd, control) = make(CONTROL, Self::FIXED_SIZE);
+        let (data_fd, data) = make(data, Self::SINGLE_WRITER);
+        Self {
+            control_fd,
+            data_fd,
+            control,
+            data,
+        }
+    }
+
+    /// What to send to the peer.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.control_fd.as_fd(), self.data_fd.as_fd()]
+    }
+
+    /// What to send to the peer, and more.
+    pub fn fds_and<'a>(
+        &'a self,
+        more: impl IntoIterator<Item = &'a OwnedFd>,
+    ) -> Vec<BorrowedFd<'a>> {
+        let more = more.into_iter().map(AsFd::as_fd);
+        self.fds().into_iter().chain(more).collect()
+    }
+
+    /// Bytes of all of it: the control words, then the data.
+    pub fn len(&self) -> usize {
+        self.control.len() + self.data.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        match offset.checked_sub(self.control.len()) {
+            None => self.control.word(offset),
+            Some(offset) => self.data.word(offset),
+        }
     }
 }
 
@@ -286,8 +330,8 @@ pub struct RawEnd {
     pub wire: Wire,
     /// Our memory.
     pub ours: RawMemory,
-    /// The honest end's memory, readable.
-    pub theirs: SharedMap,
+    /// The honest end's control words, which this end can write, too.
+    theirs: SharedMap,
     data: u64,
     /// Where the next frame goes.
     pub position: u64,
@@ -312,13 +356,13 @@ impl RawEnd {
         let wire = Wire::connect(path);
         wire.send(&Hello::default().encode(), &[]).unwrap();
         let (accept, fds) = wire.recv().expect("an accept");
-        assert_eq!((accept[8], fds.len()), (2, 1));
+        assert_eq!((accept[8], fds.len()), (2, 2));
         let ours = RawMemory::new(data);
         let ready = Offer::new(3, data).encode();
-        wire.send(&ready, &[ours.fd.as_fd()]).unwrap();
+        wire.send(&ready, &ours.fds()).unwrap();
         let (open, none) = wire.recv().expect("an open");
         assert_eq!((open.len(), open[8], none.len()), (64, 5, 0));
-        Self::new(wire, ours, &accept, &fds[0], data)
+        Self::new(wire, ours, &accept, &fds, data)
     }
 
     /// Answers a connector as it should be.
@@ -328,20 +372,25 @@ impl RawEnd {
         assert_eq!(hello[8], 1);
         let ours = RawMemory::new(data);
         let accept = Offer::new(2, data).encode();
-        wire.send(&accept, &[ours.fd.as_fd()]).unwrap();
+        wire.send(&accept, &ours.fds()).unwrap();
         let (ready, fds) = wire.recv().expect("a ready");
-        assert_eq!((ready[8], fds.len()), (3, 1));
+        assert_eq!((ready[8], fds.len()), (3, 2));
         wire.send(&Offer::new(5, data).encode(), &[]).unwrap();
-        Self::new(wire, ours, &ready, &fds[0], data)
+        Self::new(wire, ours, &ready, &fds, data)
     }
 
-    fn new(wire: Wire, ours: RawMemory, offer: &[u8], fd: &OwnedFd, data: u64) -> Self {
-        let word = |index: usize| u64::from_le_bytes(offer[index * 8..][..8].try_into().unwrap());
-        let size = usize::try_from(word(3) + word(4)).unwrap();
-        let theirs = SharedMap::new(fd.as_fd(), size, false).unwrap();
+    fn new(wire: Wire, ours: RawMemory, offer: &[u8], fds: &[OwnedFd], data: u64) -> Self {
+        let size = |index: usize| {
+            let word = u64::from_le_bytes(offer[index * 8..][..8].try_into().unwrap());
+            usize::try_from(word).unwrap()
+        };
+        let map =
+            |index: usize, writable| SharedMap::new(fds[index].as_fd(), size(3 + index), writable);
+        let theirs = map(0, true).unwrap();
+        assert!(map(1, false).is_ok());
         assert!(
-            SharedMap::new(fd.as_fd(), size, true).is_err(),
-            "the peer's memory can be mapped for writing"
+            map(1, true).is_err(),
+            "the peer's data can be mapped for writing"
         );
         Self {
             wire,
@@ -354,7 +403,12 @@ impl RawEnd {
 
     /// Stores a word of ours.
     pub fn set(&self, offset: usize, word: u64) {
-        self.ours.map.word(offset).store(word, Ordering::SeqCst);
+        self.ours.word(offset).store(word, Ordering::SeqCst);
+    }
+
+    /// Stores a word where only the honest end should.
+    pub fn set_theirs(&self, offset: usize, word: u64) {
+        self.theirs.word(offset).store(word, Ordering::SeqCst);
     }
 
     /// Bytes that the honest end has published; the last frame may still be in the express words alone.
@@ -370,7 +424,7 @@ impl RawEnd {
     /// Whether the ring has room for a frame with this much payload.
     pub fn has_room(&self, len: usize) -> bool {
         let size = 8 + (len as u64).next_multiple_of(8);
-        self.position + size - self.their_released() <= self.data
+        (self.position + size).wrapping_sub(self.their_released()) <= self.data
     }
 
     /// Writes a frame that claims to be `claim` bytes long, and moves on by what `payload` takes;
@@ -406,9 +460,9 @@ impl RawEnd {
 
     fn put(&self, position: u64, bytes: &[u8]) {
         for (index, byte) in bytes.iter().enumerate() {
-            let offset = CONTROL + (position + index as u64) % self.data;
+            let offset = (position + index as u64) % self.data;
             let offset = usize::try_from(offset).unwrap();
-            self.ours.map.write(offset, std::slice::from_ref(byte));
+            self.ours.data.write(offset, std::slice::from_ref(byte));
         }
     }
 }

@@ -23,10 +23,8 @@ fn pipe() -> (OwnedFd, OwnedFd) {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
 }
 
-/// Memory that is not what it should be, where a ring of `data` bytes is announced.
-pub fn wrong_memories(data: u64) -> Vec<(&'static str, OwnedFd)> {
-    let right = RawMemory::SINGLE_WRITER;
-    let size = 4096 + data;
+/// Memory that is not what it should be, which is `size` bytes with these seals.
+pub fn wrong_memory(size: u64, right: SealFlags) -> Vec<(&'static str, OwnedFd)> {
     let mut wrong = vec![
         ("no seals", memfd(size, SealFlags::empty())),
         (
@@ -55,14 +53,27 @@ pub fn wrong_memories(data: u64) -> Vec<(&'static str, OwnedFd)> {
             TcpListener::bind("127.0.0.1:0").map(OwnedFd::from).unwrap(),
         ),
     ];
-    for seal in [
-        SealFlags::FUTURE_WRITE,
-        SealFlags::SHRINK,
-        SealFlags::GROW,
-        SealFlags::SEAL,
-    ] {
+    for seal in right {
         wrong.push(("one seal missing", memfd(size, right - seal)));
     }
+    wrong
+}
+
+/// The descriptors of control words and of `data` bytes of data, one of which is not what it should be.
+pub fn wrong_memories(data: u64) -> Vec<(String, [OwnedFd; 2])> {
+    let right_control = || memfd(4096, RawMemory::FIXED_SIZE);
+    let right_data = || memfd(data, RawMemory::SINGLE_WRITER);
+    let mut wrong = Vec::new();
+    for (name, fd) in wrong_memory(4096, RawMemory::FIXED_SIZE) {
+        wrong.push((format!("control: {name}"), [fd, right_data()]));
+    }
+    for (name, fd) in wrong_memory(data, RawMemory::SINGLE_WRITER) {
+        wrong.push((format!("data: {name}"), [right_control(), fd]));
+    }
+    wrong.push((
+        "the wrong way round".to_owned(),
+        [right_data(), right_control()],
+    ));
     wrong
 }
 
@@ -73,6 +84,6 @@ pub fn wrong_bells(data: u64) -> Vec<(&'static str, Option<OwnedFd>)> {
         ("an eventfd", Some(eventfd())),
         ("a pipe", Some(pipe().0)),
         ("a regular file", Some(tempfile::tempfile().unwrap().into())),
-        ("memory", Some(memfd(4096 + data, RawMemory::SINGLE_WRITER))),
+        ("memory", Some(memfd(data, RawMemory::SINGLE_WRITER))),
     ]
 }

@@ -56,7 +56,7 @@ fn hello(wire: &Wire, hello: Hello) {
 fn accepted(wire: &Wire) {
     hello(wire, Hello::default());
     let (packet, fds) = wire.recv().expect("an accept");
-    assert_eq!((packet[8], fds.len()), (2, 1));
+    assert_eq!((packet[8], fds.len()), (2, 2));
 }
 
 /// What a connector can do wrong before the channel stands.
@@ -92,7 +92,7 @@ fn wrong_connectors() -> Vec<(String, Hostile)> {
         }),
         cheat("ready for a hello", |wire| {
             let memory = RawMemory::new(DATA);
-            wire.send(&Offer::new(3, DATA).encode(), &[memory.fd.as_fd()])
+            wire.send(&Offer::new(3, DATA).encode(), &memory.fds())
                 .unwrap();
         }),
         cheat("gives up after the accept", accepted),
@@ -115,19 +115,25 @@ fn wrong_connectors() -> Vec<(String, Hostile)> {
         cheat("a bell that was not agreed on", |wire| {
             accepted(wire);
             let (memory, bell) = (RawMemory::new(DATA), epoll_instance());
-            let fds = [memory.fd.as_fd(), bell.as_fd()];
-            wire.send(&Offer::new(3, DATA).encode(), &fds).unwrap();
+            wire.send(&Offer::new(3, DATA).encode(), &memory.fds_and([&bell]))
+                .unwrap();
+        }),
+        cheat("one descriptor with a ready", |wire| {
+            accepted(wire);
+            let memory = RawMemory::new(DATA);
+            wire.send(&Offer::new(3, DATA).encode(), &memory.fds()[..1])
+                .unwrap();
         }),
         cheat("three descriptors with a ready", |wire| {
             accepted(wire);
             let memory = RawMemory::new(DATA);
-            wire.send(&Offer::new(3, DATA).encode(), &[memory.fd.as_fd(); 3])
+            wire.send(&Offer::new(3, DATA).encode(), &[memory.fds()[1]; 3])
                 .unwrap();
         }),
         cheat("sixty descriptors with a ready", |wire| {
             accepted(wire);
             let memory = RawMemory::new(DATA);
-            wire.send(&Offer::new(3, DATA).encode(), &[memory.fd.as_fd(); 60])
+            wire.send(&Offer::new(3, DATA).encode(), &[memory.fds()[1]; 60])
                 .unwrap();
         }),
         cheat("a feature that was not agreed on", |wire| {
@@ -137,7 +143,7 @@ fn wrong_connectors() -> Vec<(String, Hostile)> {
                 features: 1,
                 ..Offer::new(3, DATA)
             };
-            wire.send(&offer.encode(), &[memory.fd.as_fd(), bell.as_fd()])
+            wire.send(&offer.encode(), &memory.fds_and([&bell]))
                 .unwrap();
         }),
     ];
@@ -159,7 +165,7 @@ fn wrong_connectors() -> Vec<(String, Hostile)> {
                 version,
                 ..Offer::new(3, DATA)
             };
-            wire.send(&offer.encode(), &[memory.fd.as_fd()]).unwrap();
+            wire.send(&offer.encode(), &memory.fds()).unwrap();
         }));
     }
     for len in [1, 8, 63, 65, 128, 4096] {
@@ -197,14 +203,14 @@ fn wrong_connectors() -> Vec<(String, Hostile)> {
                 data,
                 ..Offer::new(3, DATA)
             };
-            wire.send(&offer.encode(), &[memory.fd.as_fd()]).unwrap();
+            wire.send(&offer.encode(), &memory.fds()).unwrap();
         }));
     }
-    for (name, fd) in wrong_memories(DATA) {
+    for (name, fds) in wrong_memories(DATA) {
         cases.push(cheat(format!("memory: {name}"), move |wire| {
             accepted(wire);
-            wire.send(&Offer::new(3, DATA).encode(), &[fd.as_fd()])
-                .unwrap();
+            let fds = fds.each_ref().map(AsFd::as_fd);
+            wire.send(&Offer::new(3, DATA).encode(), &fds).unwrap();
         }));
     }
     for (name, bell) in wrong_bells(DATA) {
@@ -214,15 +220,13 @@ fn wrong_connectors() -> Vec<(String, Hostile)> {
                 ..Hello::default()
             };
             hello(wire, with_bell);
-            assert_eq!(wire.recv().expect("an accept").1.len(), 2);
+            assert_eq!(wire.recv().expect("an accept").1.len(), 3);
             let memory = RawMemory::new(DATA);
             let offer = Offer {
                 features: 1,
                 ..Offer::new(3, DATA)
             };
-            let mut fds = vec![memory.fd.as_fd()];
-            fds.extend(bell.as_ref().map(AsFd::as_fd));
-            wire.send(&offer.encode(), &fds).unwrap();
+            wire.send(&offer.encode(), &memory.fds_and(&bell)).unwrap();
         }));
     }
     cases
@@ -283,7 +287,8 @@ fn wrong_acceptors() -> Vec<(String, Hostile)> {
         }
     }
     let memory = RawMemory::new(DATA);
-    let fd = memory.fd.as_fd();
+    let fds = memory.fds();
+    let fd = fds[1];
     let right = Offer::new(2, DATA);
     let mut cases = vec![
         cheat("hangs up at once", |_| {}),
@@ -304,10 +309,10 @@ fn wrong_acceptors() -> Vec<(String, Hostile)> {
             said_hello(wire);
             hello(wire, Hello::default());
         }),
-        cheat("ready", answer(Offer::new(3, DATA), &[fd])),
-        cheat("unknown kind", answer(Offer::new(9, DATA), &[fd])),
+        cheat("ready", answer(Offer::new(3, DATA), &fds)),
+        cheat("unknown kind", answer(Offer::new(9, DATA), &fds)),
         cheat("no descriptor", answer(right, &[])),
-        cheat("two descriptors", answer(right, &[fd; 2])),
+        cheat("one descriptor", answer(right, &fds[..1])),
         cheat("three descriptors", answer(right, &[fd; 3])),
         cheat("sixty descriptors", answer(right, &[fd; 60])),
     ];
@@ -315,9 +320,9 @@ fn wrong_acceptors() -> Vec<(String, Hostile)> {
         said_hello(wire);
         let memory = RawMemory::new(DATA);
         let accept = Offer::new(2, DATA).encode();
-        wire.send(&accept, &[memory.fd.as_fd()]).unwrap();
+        wire.send(&accept, &memory.fds()).unwrap();
         let (packet, fds) = wire.recv().expect("a ready");
-        assert_eq!((packet.len(), packet[8], fds.len()), (64, 3, 1));
+        assert_eq!((packet.len(), packet[8], fds.len()), (64, 3, 2));
     }
     cases.push(cheat("hangs up after the ready", said_ready));
     for kind in [0, 1, 2, 3, 4, 6] {
@@ -341,18 +346,18 @@ fn wrong_acceptors() -> Vec<(String, Hostile)> {
     }));
     for version in [0, 2, 99] {
         let offer = Offer { version, ..right };
-        cases.push(cheat(format!("version {version}"), answer(offer, &[fd])));
+        cases.push(cheat(format!("version {version}"), answer(offer, &fds)));
     }
     for features in [2, 3, u64::MAX] {
         let offer = Offer { features, ..right };
         cases.push(cheat(
             format!("features {features:#x}"),
-            answer(offer, &[fd; 2]),
+            answer(offer, &[fds[0], fd, fd]),
         ));
     }
     for data in [0, 4095, 1 << 29, 1 << 40] {
         let offer = Offer { data, ..right };
-        cases.push(cheat(format!("ring of {data}"), answer(offer, &[fd])));
+        cases.push(cheat(format!("ring of {data}"), answer(offer, &fds)));
     }
     for reason in 0..8 {
         let offer = Offer {
@@ -361,8 +366,8 @@ fn wrong_acceptors() -> Vec<(String, Hostile)> {
         };
         cases.push(cheat(format!("reject {reason}"), answer(offer, &[])));
     }
-    for (name, fd) in wrong_memories(DATA) {
-        let case = answer(right, &[fd.as_fd()]);
+    for (name, fds) in wrong_memories(DATA) {
+        let case = answer(right, &fds.each_ref().map(AsFd::as_fd));
         cases.push(cheat(format!("memory: {name}"), case));
     }
     for (name, bell) in wrong_bells(DATA) {
@@ -370,9 +375,8 @@ fn wrong_acceptors() -> Vec<(String, Hostile)> {
             features: 1,
             ..right
         };
-        let mut fds = vec![fd];
-        fds.extend(bell.as_ref().map(AsFd::as_fd));
-        cases.push(cheat(format!("bell: {name}"), answer(offer, &fds)));
+        let case = answer(offer, &memory.fds_and(&bell));
+        cases.push(cheat(format!("bell: {name}"), case));
     }
     cases
 }

@@ -10,7 +10,7 @@ use rustix::fs::SealFlags;
 use sinew_core::{Error, ErrorKind};
 use sinew_integration_tests::{
     BELL, FRAME_DATA, FRAME_MEMORY, Honest, MEMORY, Random, RawEnd, RawMemory, Resources, Server,
-    Watchdog, Wire, frozen, memfd, scaled, wrong_memories,
+    Watchdog, Wire, frozen, memfd, scaled, wrong_memory,
 };
 use sinew_shm::{Batch, Channel, Options, Wait};
 use tokio::io::AsyncReadExt;
@@ -230,7 +230,7 @@ fn breaches() -> Vec<Established> {
             },
         ));
     }
-    for (name, fd) in wrong_memories(DATA) {
+    for (name, fd) in wrong_memory(4096 + DATA, RawMemory::SINGLE_WRITER) {
         if name.contains("immutable") {
             continue;
         }
@@ -556,10 +556,12 @@ enum Target {
     Waits,
     /// The cursors and states, with values that nearly make sense.
     Control,
+    /// The control words of the honest end, which only that should write.
+    Theirs,
 }
 
 fn scribble(raw: &RawEnd, random: &mut Random, target: Target, count: u64) {
-    let words = raw.ours.map.len() as u64 / 8;
+    let words = raw.ours.len() as u64 / 8;
     for _ in 0..count {
         let (offset, word) = match target {
             Target::All => (random.below(words) * 8, random.next()),
@@ -568,6 +570,10 @@ fn scribble(raw: &RawEnd, random: &mut Random, target: Target, count: u64) {
                 let header = random.below(4) << 32 | random.below(2000);
                 let wild = random.next();
                 (offset, random.pick(&[header, header, wild]))
+            }
+            Target::Theirs => {
+                raw.set_theirs(8 * random.pick(&[0, 1, 16, 17, 32, 48, 49]), random.next());
+                continue;
             }
             Target::Waits => {
                 let offset = random.pick(&[RawEnd::SENDER_WAIT, RawEnd::RECEIVER_WAIT]);
@@ -620,7 +626,13 @@ fn a_peer_that_scribbles() {
         let (mut written, mut channels, mut messages, mut round) = (0, 0u32, 0u64, 0usize);
         let mut found = std::collections::BTreeMap::new();
         while written < total {
-            let target = [Target::All, Target::Data, Target::Waits, Target::Control][round % 4];
+            let target = [
+                Target::All,
+                Target::Data,
+                Target::Waits,
+                Target::Control,
+                Target::Theirs,
+            ][round % 5];
             let writes = 10_000;
             round += 1;
             let mut hostile_random = Random::new(random.next());
@@ -693,7 +705,7 @@ fn a_peer_that_scribbles() {
             drop((sender, receiver));
             written += hostile.await.unwrap();
             honest.check().await;
-            if channels == 4 {
+            if channels == 5 {
                 resident = Some((Resources::now(), Resources::resident()));
             }
         }

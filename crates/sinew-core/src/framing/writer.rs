@@ -358,7 +358,9 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
         if !*accepted {
             ready!(self.poll_drain(cx, 0))?;
             let Some(frame) = self.borrow(message)? else {
-                return Poll::Ready(Ok(()));
+                // The encoder has changed its mind.
+                self.offer(message)?;
+                return self.poll_offer(cx, accepted);
             };
             let (slices, count) = frame.slices();
             let io = Pin::new(&mut self.io);

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,8 @@ const BUSY: Duration = Duration::from_micros(20);
 /// twice in a microsecond. [`Trust`] says whether it has lately paid off. It goes on for 100 µs at most, or for what
 /// [`set_limit`](Self::set_limit) says, in
 /// slices of 5 µs, between which the other tasks, timers and descriptors of the worker have their turn; and it ends
-/// where those have something to do, because a worker that is busy is not woken.
+/// where those have something to do, because a worker that is busy is not woken. One task of a worker looks at a time:
+/// the others wait for their descriptors, after which the runtime looks between its slices.
 ///
 /// # Examples
 ///
@@ -61,6 +63,11 @@ struct Looking {
     since: Instant,
     /// The last try, or what was next to it.
     last: Instant,
+}
+
+thread_local! {
+    /// When somebody last looked on this thread, unless that has come to an end.
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// The tries of one poll.
@@ -121,7 +128,8 @@ impl Eager {
         let now = Instant::now();
         let limit = Self::limit();
         let Some(looking) = &mut self.looking else {
-            if limit.is_zero() {
+            let is_taken = LOOKED.get().is_some_and(|looked| now - looked < BUSY);
+            if is_taken || limit.is_zero() {
                 return Poll::Ready(false);
             }
             // It may have come since it was last asked for.
@@ -134,6 +142,7 @@ impl Eager {
         };
         let is_busy = now - looking.last > BUSY;
         looking.last = now;
+        LOOKED.set(Some(now));
         if is_busy || now - looking.since > limit {
             self.fail();
             return Poll::Ready(false);
@@ -157,6 +166,7 @@ impl Eager {
     }
 
     fn found(&mut self, looking: Looking) {
+        LOOKED.set(None);
         // One that took longer is the scheduler's, which let the peer run on our core; or nobody looked.
         if looking.since.elapsed() > Self::limit() || looking.last.elapsed() > BUSY {
             self.trust.fail();
@@ -167,11 +177,13 @@ impl Eager {
 
     /// Nobody tries any more.
     pub fn reset(&mut self) {
-        self.looking = None;
+        if self.looking.take().is_some() {
+            LOOKED.set(None);
+        }
     }
 
     fn fail(&mut self) {
-        self.looking = None;
+        self.reset();
         self.trust.fail();
     }
 }
@@ -203,6 +215,21 @@ mod tests {
         assert_eq!(step(&mut eager, &mut Slice::default()), Poll::Ready(true));
         thread::sleep(BUSY * 2);
         assert_eq!(step(&mut eager, &mut Slice::default()), Poll::Ready(false));
+    }
+
+    #[test]
+    fn one_looks_at_a_time() {
+        let (mut one, mut other) = (Eager::receiver(), Eager::receiver());
+        let mut slice = Slice::default();
+        assert_eq!(step(&mut one, &mut slice), Poll::Ready(true));
+        assert_eq!(step(&mut one, &mut slice), Poll::Ready(true));
+        if step(&mut other, &mut Slice::default()) == Poll::Ready(true) {
+            // It took so long that nobody is taken to look any more.
+            assert!(slice.0.unwrap().elapsed() > BUSY);
+            return;
+        }
+        one.succeed();
+        assert_eq!(step(&mut other, &mut Slice::default()), Poll::Ready(true));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -332,6 +332,7 @@ pub struct RawEnd {
     pub ours: RawMemory,
     /// The honest end's control words, which this end can write, too.
     theirs: SharedMap,
+    their_control_fd: OwnedFd,
     data: u64,
     /// Where the next frame goes.
     pub position: u64,
@@ -396,6 +397,7 @@ impl RawEnd {
             wire,
             ours,
             theirs,
+            their_control_fd: fds[0].try_clone().unwrap(),
             data,
             position: 0,
         }
@@ -409,6 +411,14 @@ impl RawEnd {
     /// Stores a word where only the honest end should.
     pub fn set_theirs(&self, offset: usize, word: u64) {
         self.theirs.word(offset).store(word, Ordering::SeqCst);
+    }
+
+    /// Takes the pages of both ends' control words away: they are zeros after it.
+    pub fn punch(&self) {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        for fd in [&self.their_control_fd, &self.ours.control_fd] {
+            rustix::fs::fallocate(fd, flags, 0, CONTROL).unwrap();
+        }
     }
 
     /// Bytes that the honest end has published; the last frame may still be in the express words alone.

@@ -556,7 +556,7 @@ enum Target {
     Waits,
     /// The cursors and states, with values that nearly make sense.
     Control,
-    /// The control words of the honest end, which only that should write.
+    /// The control words of the honest end, which only that should write; now and then it takes all away.
     Theirs,
 }
 
@@ -572,7 +572,11 @@ fn scribble(raw: &RawEnd, random: &mut Random, target: Target, count: u64) {
                 (offset, random.pick(&[header, header, wild]))
             }
             Target::Theirs => {
-                raw.set_theirs(8 * random.pick(&[0, 1, 16, 17, 32, 48, 49]), random.next());
+                if random.below(1000) == 0 {
+                    raw.punch();
+                }
+                let word = random.pick(&[0, 1, 16, 17, 32, 48, 49]);
+                raw.set_theirs(8 * word, random.next());
                 continue;
             }
             Target::Waits => {

@@ -1,4 +1,5 @@
-//! The suite `carriers`: each mechanism that carries messages, through Sinew and by hand.
+//! The suite `carriers`: each mechanism that carries messages, through Sinew and by hand. `sinew` looks for a moment before
+//! it waits, as it does by default; `sinew-park` waits at once, as the loop by hand.
 //!
 //! By hand is a loop of raw system calls: the call is tried, and where it would block the process waits with
 //! epoll and tries again. On a stream a message has its length before it, as with Sinew: it is written with
@@ -65,13 +66,15 @@ fn cases() -> Vec<Case> {
                 };
                 let limit = crate::limit::SUBJECT;
                 cases.push(make(limit, raw::ask, raw::answer, raw::collect, raw::send));
-                cases.push(make(
-                    sinew::SUBJECT,
-                    sinew::ask,
-                    sinew::answer,
-                    sinew::collect,
-                    sinew::send,
-                ));
+                for subject in sinew::SUBJECTS {
+                    cases.push(make(
+                        subject,
+                        sinew::ask,
+                        sinew::answer,
+                        sinew::collect,
+                        sinew::send,
+                    ));
+                }
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The same through Sinew, one message sent and received at a time.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sinew_mqueue::{posix, sysv};
 use sinew_pipe::{Framing, fifo};
@@ -11,7 +13,9 @@ use crate::measure::Record;
 use crate::runtime;
 use crate::session::Session;
 
-pub(super) const SUBJECT: &str = "sinew";
+/// It looks before it waits, as it does by default, or waits at once.
+pub(super) const SUBJECTS: [&str; 2] = ["sinew", PARK];
+const PARK: &str = "sinew-park";
 
 /// The two halves of a side.
 trait Carry {
@@ -98,6 +102,10 @@ carry!(
 macro_rules! with_halves {
     ($session:expr, $first:expr, $work:path) => {{
         let (session, first) = ($session, $first);
+        if session.subject() == PARK {
+            // For the rest of this process, which is this case's alone.
+            sinew_core::Eager::set_limit(Duration::ZERO);
+        }
         runtime::current_thread(async move {
             match session.how() {
                 "mq" => {

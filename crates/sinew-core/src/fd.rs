@@ -181,20 +181,7 @@ impl<T: AsFd> AsyncIo<T> {
         cx: &mut Context<'_>,
         mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        loop {
-            let mut guard = ready!(self.fd.poll_read_ready(cx))?;
-            match uninterrupted(|| operation(self.get_ref())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let closed = guard.ready().is_read_closed();
-                    guard.clear_ready();
-                    if closed {
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                }
-                result => return Poll::Ready(result),
-            }
-        }
+        self.poll_read_eagerly(cx, &mut Eager::never(), |fd| Ok((operation(fd)?, false)))
     }
 
     /// Polls `operation` for when the descriptor is writable.

@@ -345,10 +345,10 @@ shared!(
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
 
 /// A place in a region for a `T`, which it keeps mapped.
-#[derive(Debug, Clone)]
 pub(crate) struct Place<T> {
     at: NonNull<T>,
     region: Region,
+    offset: usize,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread; what lies there is lent if it is `Shared`, and
@@ -368,11 +368,22 @@ impl<T> Place<T> {
         Self {
             at: map.at(offset).cast(),
             region: region.clone(),
+            offset,
         }
     }
 
     pub(crate) fn region(&self) -> &Region {
         &self.region
+    }
+
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+}
+
+impl<T> Clone for Place<T> {
+    fn clone(&self) -> Self {
+        Self::new(&self.region, self.offset)
     }
 }
 

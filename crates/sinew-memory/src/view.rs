@@ -1,5 +1,4 @@
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::Deref;
 
 use bytemuck::Pod;
@@ -9,30 +8,12 @@ use crate::region::Region;
 use crate::sys::{Place, Shared};
 
 /// Atomics in a [`Region`], which they keep mapped.
-pub struct View<T> {
-    place: Place<T>,
-    offset: usize,
-    of: PhantomData<T>,
-}
+pub struct View<T>(Place<T>);
 
 impl<T> View<T> {
     /// The caller has checked the range and the alignment.
     pub(crate) fn new(region: &Region, offset: usize) -> Self {
-        Self {
-            place: Place::new(region, offset),
-            offset,
-            of: PhantomData,
-        }
-    }
-
-    /// Where it is.
-    pub fn region(&self) -> &Region {
-        self.place.region()
-    }
-
-    /// The offset in the region, bytes.
-    pub fn offset(&self) -> usize {
-        self.offset
+        Self(Place::new(region, offset))
     }
 }
 
@@ -41,22 +22,7 @@ impl<T: Shared> Deref for View<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        self.place.shared()
-    }
-}
-
-impl<T> Clone for View<T> {
-    fn clone(&self) -> Self {
-        Self::new(self.region(), self.offset)
-    }
-}
-
-impl<T> fmt::Debug for View<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View")
-            .field("region", &self.region().name())
-            .field("offset", &self.offset)
-            .finish()
+        self.0.shared()
     }
 }
 
@@ -75,28 +41,12 @@ impl<T> fmt::Debug for View<T> {
 /// # Ok(())
 /// # }
 /// ```
-pub struct Slot<T> {
-    place: Place<T>,
-    offset: usize,
-}
+pub struct Slot<T>(Place<T>);
 
 impl<T> Slot<T> {
     /// The caller has checked the range.
     pub(crate) fn new(region: &Region, offset: usize) -> Self {
-        Self {
-            place: Place::new(region, offset),
-            offset,
-        }
-    }
-
-    /// Where it is.
-    pub fn region(&self) -> &Region {
-        self.place.region()
-    }
-
-    /// The offset in the region, bytes.
-    pub fn offset(&self) -> usize {
-        self.offset
+        Self(Place::new(region, offset))
     }
 }
 
@@ -111,8 +61,8 @@ impl<T: Pod> Slot<T> {
     /// truncated](Region::is_truncated).
     #[inline]
     pub fn load(&self) -> Result<T, Error> {
-        let value = self.place.copy_out();
-        self.region().check_intact()?;
+        let value = self.0.copy_out();
+        self.0.region().check_intact()?;
         Ok(value)
     }
 
@@ -123,22 +73,41 @@ impl<T: Pod> Slot<T> {
     /// As for [`load`](Self::load).
     #[inline]
     pub fn store(&self, value: &T) -> Result<(), Error> {
-        self.place.copy_in(value);
-        self.region().check_intact()
+        self.0.copy_in(value);
+        self.0.region().check_intact()
     }
 }
 
-impl<T> Clone for Slot<T> {
-    fn clone(&self) -> Self {
-        Self::new(self.region(), self.offset)
-    }
+macro_rules! place {
+    ($name:ident) => {
+        impl<T> $name<T> {
+            /// Where it is.
+            pub fn region(&self) -> &Region {
+                self.0.region()
+            }
+
+            /// The offset in the region, bytes.
+            pub fn offset(&self) -> usize {
+                self.0.offset()
+            }
+        }
+
+        impl<T> Clone for $name<T> {
+            fn clone(&self) -> Self {
+                Self(self.0.clone())
+            }
+        }
+
+        impl<T> fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))
+                    .field("region", &self.region().name())
+                    .field("offset", &self.offset())
+                    .finish()
+            }
+        }
+    };
 }
 
-impl<T> fmt::Debug for Slot<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot")
-            .field("region", &self.region().name())
-            .field("offset", &self.offset)
-            .finish()
-    }
-}
+place!(View);
+place!(Slot);

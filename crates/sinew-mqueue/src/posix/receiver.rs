@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use sinew_core::{AsyncIo, Eager, Error, Slice, TryRecvError, put_chunks};
+use sinew_core::{AsyncIo, Eager, Error, TryRecvError, put_chunks};
 use tokio::io::Interest;
-use tokio::task::coop;
 
 use super::attributes::Attributes;
 use super::message::Message;
@@ -149,27 +148,17 @@ impl Receiver {
 
     /// Ready with its priority once there is a message in the buffer.
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<Result<u32, Error>> {
-        let turn = ready!(coop::poll_proceed(cx));
-        let mut slice = Slice::default();
-        loop {
-            if let Some(found) = self.attempt()? {
-                turn.made_progress();
-                self.eager.succeed();
-                return Poll::Ready(Ok(found));
-            }
-            if !ready!(self.eager.poll_again(cx, &mut slice)) {
-                break;
-            }
-        }
         let Self {
             opened,
             descriptor,
+            eager,
             buffer,
             ..
         } = self;
         let longest = opened.message_size;
-        let found = ready!(descriptor.poll_read_with(cx, |queue| queue.receive(buffer, longest)));
-        Poll::Ready(found.map_err(|error| self.opened.error("mq_receive", error)))
+        let receive = |queue: &Descriptor| Ok((queue.receive(buffer, longest)?, false));
+        let found = ready!(descriptor.poll_read_eagerly(cx, eager, receive));
+        Poll::Ready(found.map_err(|error| opened.error("mq_receive", error)))
     }
 
     /// Receives into the buffer if a message is there.

@@ -590,6 +590,29 @@ async fn a_trusted_receiver() {
     assert_eq!(receiver.recv().await.unwrap(), None);
 }
 
+/// A short message travels beside the cursor, where the next takes its place: the borrow is of what was received.
+#[tokio::test]
+async fn a_borrowed_short_message_stays_while_others_come() {
+    let _watchdog = Watchdog::new("a_borrowed_short_message_stays_while_others_come");
+    let (mut sender, receiver, _rest) = one_way(&Options::new());
+    #[allow(unsafe_code, reason = "the peer is this very test")]
+    // SAFETY: the peer is a `Sender`, which leaves alone what it has published.
+    let mut receiver = unsafe { receiver.into_trusted() };
+    for len in [0, 1, 8, 63, 64, 100, 112, 113] {
+        let message = |byte: u8| vec![byte; len];
+        sender.send(message(1)).await.unwrap();
+        let borrowed = within(receiver.recv()).await.unwrap().unwrap();
+        sender.send(message(2)).await.unwrap();
+        sender.send(message(3)).await.unwrap();
+        assert_eq!(borrowed.to_vec(), message(1));
+        drop(borrowed);
+        for byte in [2, 3] {
+            let next = within(receiver.recv()).await.unwrap().unwrap();
+            assert_eq!(next.to_vec(), message(byte));
+        }
+    }
+}
+
 #[tokio::test]
 async fn stats_are_plausible() {
     let _watchdog = Watchdog::new("stats_are_plausible");

@@ -25,6 +25,8 @@ const DEAD: u64 = 4_194_303 << 42 | 1;
 /// The slots of the two ends.
 const SENDER: usize = 128;
 const RECEIVER: usize = 256;
+/// The sender's cursor.
+const PUBLISHED: usize = 512;
 
 fn number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -316,6 +318,121 @@ async fn successors_of_a_sender_that_died_at_a_full_ring() {
     let mut next = options().open_sender(region.clone()).await.unwrap();
     next.send("z").await.unwrap();
     assert_eq!(bounded(receiver.recv()).await.unwrap().unwrap(), "z");
+}
+
+#[tokio::test]
+async fn a_successor_that_sends_nothing_is_closed_all_the_same() {
+    let region = region();
+    for full in [false, true] {
+        let (mut sender, mut receiver) = pair(&options(), &region).await;
+        let mut count = 1;
+        sender.send("x").await.unwrap();
+        while full && sender.try_send("x").is_ok() {
+            count += 1;
+        }
+        for _ in 0..5 {
+            kill(sender, &region, SENDER);
+            sender = options().open_sender(region.clone()).await.unwrap();
+            if full {
+                // It waits, and has told of the death by then.
+                assert!(sender.send("y").now_or_never().is_none());
+            }
+        }
+        sender.close().await.unwrap();
+        for _ in 0..count {
+            assert_eq!(receiver.recv().await.unwrap().unwrap(), "x");
+        }
+        is_crash(bounded(receiver.recv()).await);
+        assert_eq!(bounded(receiver.recv()).await.unwrap(), None);
+        assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+    }
+}
+
+/// Senders and receivers that come, go and die, in any order: the last of what happened is what is told last.
+#[tokio::test]
+async fn lives_of_all_kinds_are_told_to_the_end() {
+    let region = region();
+    let message = |number: u64| number.to_le_bytes().repeat(number as usize % 3);
+    for seed in 1..=2000_u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut below = |most: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % most
+        };
+        let mut receiver = options().open_receiver(region.clone()).await.unwrap();
+        let (mut killed, mut after_sending) = (0, 0);
+        let (mut crashes, mut last) = (0, "nothing");
+        let lives = 1 + below(8);
+        for life in 0..=lives {
+            let mut sender = options().open_sender(region.clone()).await.unwrap();
+            let first = sender.published();
+            let mut number = first;
+            for _ in 0..[0, 0, 1, 3, 400][below(5) as usize] {
+                number += u64::from(sender.try_send(message(number)).is_ok());
+            }
+            assert_eq!(sender.published(), number);
+            // The last one is closed.
+            let death = if life == lives { 0 } else { below(5) };
+            if death > 0 {
+                killed += 1;
+                after_sending += u64::from(number > first);
+            }
+            match death {
+                0 => sender.close().await.unwrap(),
+                1 => kill(sender, &region, SENDER),
+                2 => {
+                    let _full = sender.feed(Bytes::from(message(number))).now_or_never();
+                    kill(sender, &region, SENDER);
+                }
+                _ => {
+                    // While it was about to say that it is closed, or that another one died.
+                    let published = region.load::<u64>(PUBLISHED).unwrap() & !7;
+                    let marks = [SENDER + 16, SENDER + 24];
+                    let stands = |mark| region.load::<u64>(mark).unwrap() == published;
+                    if !marks.into_iter().any(stands) {
+                        let mark = marks[death as usize - 3];
+                        region.store(mark, &(published + 8)).unwrap();
+                    }
+                    kill(sender, &region, SENDER);
+                }
+            }
+            if below(3) == 0 {
+                kill(receiver, &region, RECEIVER);
+                receiver = options().open_receiver(region.clone()).await.unwrap();
+            }
+            let most = [0, 1, 3, 1000][below(4) as usize];
+            for _ in 0..if life == lives { 100_000 } else { most } {
+                let expected = receiver.consumed();
+                match receiver.try_recv() {
+                    Ok(received) => {
+                        assert_eq!(received, message(expected), "seed {seed}");
+                        last = "a message";
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Closed) => last = "a close",
+                    Err(error) => {
+                        let TryRecvError::Failed(error) = error else {
+                            panic!("seed {seed}: {error}");
+                        };
+                        assert!(error.is_peer_crashed(), "seed {seed}: {error}");
+                        last = "a crash";
+                        crashes += 1;
+                    }
+                }
+            }
+            if life == lives {
+                assert_eq!(receiver.consumed(), number, "seed {seed}");
+            }
+        }
+        assert_eq!(last, "a close", "seed {seed}");
+        // Who has sent nothing may be told of together with another.
+        assert!(
+            (after_sending..=killed).contains(&crashes),
+            "seed {seed}: {crashes} of {killed}"
+        );
+    }
 }
 
 #[tokio::test]

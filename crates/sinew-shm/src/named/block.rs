@@ -55,6 +55,8 @@ pub(super) const SLOT_HOLDER: usize = 0;
 pub(super) const SLOT_EPOCH: usize = 1;
 /// Of a sender: where the frame ends by which it was closed last.
 pub(super) const SLOT_ENDED: usize = 2;
+/// Of a sender: where the frame ends that told of a death last.
+pub(super) const SLOT_TOLD: usize = 3;
 /// Four words: see `tally`.
 pub(super) const SLOT_TALLY: usize = 4;
 

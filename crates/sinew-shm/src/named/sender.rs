@@ -9,7 +9,7 @@ use sinew_core::{Error, ErrorKind, TrySendError};
 use sinew_ring::{ControlBlock, Corruption, Producer, PushError, frame_size};
 use sinew_sync::Process;
 
-use super::block::{Block, Role, SLOT_ENDED, SLOT_HOLDER};
+use super::block::{Block, Role, SLOT_ENDED, SLOT_HOLDER, SLOT_TOLD, Slot};
 use super::claim::Claim;
 use super::options::Options;
 use super::rest::{INTERVAL, Rest};
@@ -55,11 +55,13 @@ pub struct Sender {
 impl Sender {
     pub(super) fn open(block: Block, options: &Options) -> Result<Self, Error> {
         let (mut claim, predecessor) = Claim::new(block, Role::Sender)?;
-        let resumed = resume_producer(claim.block(), claim.generation()).and_then(|producer| {
-            let tally = Tally::resume(claim.slot().clone(), producer.position());
-            Ok((producer, tally.ok_or(Corruption::State)?))
-        });
-        let (producer, tally) = match resumed {
+        let resumed =
+            resume_producer(claim.block(), claim.generation()).and_then(|mut producer| {
+                let tally = Tally::resume(claim.slot().clone(), producer.position());
+                let told = told(claim.slot(), &mut producer)?;
+                Ok((producer, tally.ok_or(Corruption::State)?, told))
+            });
+        let (producer, tally, told) = match resumed {
             Ok(resumed) => resumed,
             Err(corruption) => {
                 if let Some(dead) = predecessor {
@@ -69,9 +71,6 @@ impl Sender {
             }
         };
         claim.block().region().check_intact()?;
-        // One that had come to its end before it died owes nothing.
-        let ended = claim.slot()[SLOT_ENDED].load(Ordering::Acquire);
-        let dead = predecessor.filter(|_| ended != producer.position() || ended == 0);
         let receiver = claim.peer();
         let gone = receiver.filter(|process| process.has_ended());
         let present = u64::from(receiver.is_some() && gone.is_none());
@@ -83,7 +82,7 @@ impl Sender {
             await_successor: options.await_successor,
             pending: None,
             staged: 0,
-            dead,
+            dead: predecessor.filter(|_| !told),
             gone: gone.map_or(0, Process::to_word),
             epoch: claim.peer_epoch().wrapping_sub(present),
             failed: None,
@@ -323,15 +322,8 @@ impl Sender {
 
     fn stage_data(&mut self, payload: &[u8]) -> Result<bool, Error> {
         self.check_open()?;
-        if self.dead.is_some() {
-            // It takes of the spare, of which it leaves enough for an end.
-            if !self.has_room(8)? {
-                return Ok(false);
-            }
-            if let Err(error) = self.producer.stage(FRAME_CRASH, &[]) {
-                return self.refused(error);
-            }
-            self.dead = None;
+        if !self.stage_crash()? {
+            return Ok(false);
         }
         if !self.has_room(payload.len() + SPARE)? {
             return Ok(false);
@@ -342,6 +334,19 @@ impl Sender {
         }
         self.staged += 1;
         self.count(payload.len());
+        Ok(true)
+    }
+
+    /// Tells of the predecessor's death, if that is still to be told. There is always room for it: see `SPARE`.
+    fn stage_crash(&mut self) -> Result<bool, Error> {
+        if self.dead.is_some() {
+            if let Err(error) = self.producer.stage(FRAME_CRASH, &[]) {
+                return self.refused(error);
+            }
+            let end = self.producer.position();
+            self.claim.slot()[SLOT_TOLD].store(end, Ordering::Release);
+            self.dead = None;
+        }
         Ok(true)
     }
 
@@ -371,8 +376,10 @@ impl Sender {
         }
         self.rest.wake();
         self.disarm();
-        if let Some(dead) = self.dead {
-            // There was no room to tell of it, hence nothing was sent.
+        if let Some(dead) = self.dead
+            && !self.stage_crash().unwrap_or_default()
+        {
+            // Somebody has overwritten the cursors.
             self.claim.leave_to_tell(dead);
             return self.claim.give_back();
         }
@@ -492,9 +499,7 @@ impl Sender {
 
     /// For which payload there has to be room, that one of `len` can be staged.
     fn need(&self, len: usize) -> usize {
-        let first = self.pending.as_ref().map_or(len, Bytes::len);
-        let crash = if self.dead.is_some() { 8 } else { 0 };
-        first + SPARE + crash
+        self.pending.as_ref().map_or(len, Bytes::len) + SPARE
     }
 
     fn has_room(&mut self, len: usize) -> Result<bool, Error> {
@@ -590,6 +595,23 @@ impl Sender {
         self.armed = false;
         self.producer.disarm();
     }
+}
+
+/// Whether a predecessor that died owes nothing: it had come to its end, or had only told of another death, of
+/// which nobody has heard yet.
+fn told(slot: &Slot, producer: &mut Producer<RegionMemory>) -> Result<bool, Corruption> {
+    let position = producer.position();
+    let unread = producer.refresh()? < position;
+    let ended = slot[SLOT_ENDED].load(Ordering::Acquire) == position && position > 0;
+    let told = slot[SLOT_TOLD].load(Ordering::Acquire) == position && unread;
+    // What was read stands for nobody else; and one that died before it published its frame left a mark
+    // where another frame will end.
+    for (mark, stands) in [(SLOT_ENDED, ended && unread), (SLOT_TOLD, told)] {
+        if !stands {
+            slot[mark].store(0, Ordering::Release);
+        }
+    }
+    Ok(ended || told)
 }
 
 pub(super) fn corrupted(block: &Block, operation: &'static str, corruption: Corruption) -> Error {

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use sinew_core::{
     Error, ErrorKind, FrameCodec, FrameReader, FrameWriter, Framing, TryRecvError, TrySendError,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec, LinesCodec};
 
 /// A writer that takes so many bytes at each call, and is not ready where there is a zero.
@@ -386,6 +386,30 @@ async fn what_was_read_ahead_can_be_taken() {
     assert_eq!(reader.recv().await.unwrap().unwrap(), "one");
     assert_eq!(reader.take_buffered(), "two\nrest");
     assert_eq!(reader.recv().await.unwrap(), None);
+}
+
+/// Where a line's newline is looked for depends on what was seen of it before.
+#[tokio::test]
+async fn lines_after_a_half_one_was_taken_away() {
+    for begun_anew in [false, true] {
+        let (mut left, right) = tokio::io::duplex(64);
+        let mut reader = FrameReader::new(right, Framing::Lines);
+        left.write_all(b"abcd").await.unwrap();
+        assert!(reader.try_recv().unwrap_err().is_empty());
+        if begun_anew {
+            reader.restart();
+        } else {
+            assert_eq!(reader.take_buffered(), "abcd");
+        }
+        left.write_all(b"x\nyyy\n").await.unwrap();
+        assert_eq!(reader.recv().await.unwrap().unwrap(), "x");
+        assert_eq!(reader.recv().await.unwrap().unwrap(), "yyy");
+    }
+    let mut codec = FrameCodec::new(Framing::Lines).with_max_message(3);
+    codec.decode(&mut "abcdef".into()).unwrap_err();
+    let mut buffer = "x\nyyy\nz".into();
+    assert_eq!(codec.decode(&mut buffer).unwrap().unwrap(), "x");
+    assert_eq!(codec.decode(&mut buffer).unwrap().unwrap(), "yyy");
 }
 
 #[test]

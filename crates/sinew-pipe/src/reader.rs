@@ -156,6 +156,11 @@ impl Reader {
     }
 
     /// The descriptor as Tokio waits for it, unless it is a file.
+    /// Whether others may have the open file description, too, which is left as it is.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(&self.source, Source::Polled(_, how) if *how != How::NonBlocking)
+    }
+
     pub(crate) fn polled(&self) -> Option<&AsyncIo<OwnedFd>> {
         match &self.source {
             Source::Polled(fd, _) => Some(fd),

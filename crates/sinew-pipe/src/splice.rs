@@ -16,12 +16,15 @@ pub use end::{SpliceFrom, SpliceTo};
 
 /// Bytes that are moved at a time.
 const STEP: u64 = 1 << 20;
+/// Bytes for which there is room in a socket that is ready to be written to.
+const READY: usize = 4096;
 
 /// Moves bytes from one descriptor to another within the kernel, of which one must be a pipe.
 ///
 /// From and to can be a [`Reader`], a [`Writer`], a [`File`](std::fs::File), a `TcpStream` or `UnixStream` of
 /// Tokio, or anything in an [`AsyncIo`](sinew_core::AsyncIo). It waits for both sides, and moves no more
-/// than the slower one takes. Steps that touch a file are made by Tokio's blocking threads.
+/// than the slower one takes. Steps that touch a file, or a socket that was
+/// inherited in blocking mode, are made by Tokio's blocking threads.
 ///
 /// # Examples
 ///
@@ -229,7 +232,9 @@ struct Step {
 impl Step {
     async fn make<A: End, B: End>(&mut self, from: &A, to: &B, left: u64) -> Result<u64, Error> {
         let bytes = usize::try_from(left.min(STEP)).unwrap_or(usize::MAX);
-        let count = if from.is_file() || to.is_file() {
+        let blocking = from.is_blocking() || to.is_blocking();
+        let bytes = if blocking { bytes.min(READY) } else { bytes };
+        let count = if blocking || from.is_file() || to.is_file() {
             self.on_a_thread(from, to, bytes).await
         } else {
             attempt(from, to, |from, to| {

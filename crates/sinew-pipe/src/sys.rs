@@ -462,6 +462,11 @@ pub(crate) fn reap(pid: Pid) {
 }
 
 /// Whether a descriptor is open for this direction alone.
+/// Where that cannot be found out, false.
+pub(crate) fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+}
+
 pub(crate) fn is_only(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<bool> {
     Ok(rustix::fs::fcntl_getfl(fd)? & OFlags::ACCMODE == access)
 }

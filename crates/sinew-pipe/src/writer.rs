@@ -140,6 +140,11 @@ impl Writer {
     }
 
     /// The descriptor as Tokio waits for it, unless it is a file or closed.
+    /// Whether others may have the open file description, too, which is left as it is.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(&self.target, Target::Polled(_, how) if *how != How::NonBlocking)
+    }
+
     pub(crate) fn polled(&self) -> Option<&AsyncIo<OwnedFd>> {
         match &self.target {
             Target::Polled(fd, _) => Some(fd),

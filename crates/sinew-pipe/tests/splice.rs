@@ -76,6 +76,57 @@ async fn tee_duplicates() {
     assert_eq!(logged.await.unwrap(), TOTAL);
 }
 
+/// Sockets whose other owners want them to block: this runtime has one thread, which is not to wait in the kernel.
+#[tokio::test]
+async fn with_sockets_in_blocking_mode() {
+    const TOTAL: usize = 5 << 20;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (back, answers) = std::os::unix::net::UnixStream::pair().unwrap();
+    for socket in [&theirs, &answers] {
+        socket.set_nonblocking(true).unwrap();
+    }
+    let (theirs, answers) = (
+        tokio::net::UnixStream::from_std(theirs).unwrap(),
+        tokio::net::UnixStream::from_std(answers).unwrap(),
+    );
+    // More at once than a socket holds.
+    let (first, mut from) = Options::new().size(1 << 20).byte_pair().unwrap();
+    let fed = feed(first, TOTAL);
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let mut socket = Writer::from_fd(ours).unwrap();
+    let mut splice = Splice::new(&mut from, &mut socket);
+    // Nobody reads yet, so that it is full, and empty on the way back.
+    let ticks = async {
+        for _ in 0..20 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        moved = splice.run() => unreachable!("{moved:?} of them into a full socket"),
+        () = ticks => {}
+    }
+    let (mut to, last) = pipe();
+    let mut socket_back = Reader::from_fd(back).unwrap();
+    let mut splice_back = Splice::new(&mut socket_back, &mut to);
+    assert!(splice_back.run().now_or_never().is_none());
+
+    // What is under way when the future is dropped is taken into account.
+    let mirror = async {
+        let (mut theirs, mut answers) = (theirs.take(TOTAL as u64), answers);
+        tokio::io::copy(&mut theirs, &mut answers).await.unwrap();
+        answers.shutdown().await.unwrap();
+    };
+    let checked = check(last);
+    let (there, (), returned) = tokio::join!(splice.run(), mirror, splice_back.run());
+    assert_eq!(
+        (there.unwrap(), returned.unwrap()),
+        (TOTAL as u64, TOTAL as u64)
+    );
+    to.shutdown().await.unwrap();
+    fed.await.unwrap();
+    assert_eq!(checked.await.unwrap(), TOTAL);
+}
+
 #[tokio::test]
 async fn with_sockets() {
     const TOTAL: usize = 8 << 20;

@@ -97,16 +97,20 @@ impl FrameCodec {
     }
 
     fn decode_line(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, Error> {
-        let unseen = buffer.get(self.scanned..).unwrap_or_default();
+        let scanned = std::mem::take(&mut self.scanned);
+        // Somebody may have taken bytes away meanwhile.
+        let (scanned, unseen) = match buffer.get(scanned..) {
+            Some(unseen) => (scanned, unseen),
+            None => (0, &buffer[..]),
+        };
         let Some(at) = memchr::memchr(b'\n', unseen) else {
-            self.scanned = buffer.len();
             if buffer.len() > self.max_message {
                 return Err(self.too_long("recv", "the beginning of a line", buffer.len()));
             }
+            self.scanned = buffer.len();
             return Ok(None);
         };
-        let len = self.scanned + at;
-        self.scanned = 0;
+        let len = scanned + at;
         if len > self.max_message {
             return Err(self.too_long("recv", "a line", len));
         }

@@ -118,6 +118,10 @@ impl<R, D> FrameReader<R, D> {
 
     /// Takes the bytes that were read and made no message yet.
     pub fn take_buffered(&mut self) -> Bytes {
+        if let State::Read = self.state {
+            // A decoder that knows how much of them it has seen is to see that they have gone.
+            self.state = State::Decode;
+        }
         self.buffer.split().freeze()
     }
 

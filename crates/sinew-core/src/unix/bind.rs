@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::SocketAddrUnix;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::UnixEndpoint;
 use crate::{Error, ErrorKind};
@@ -45,8 +45,7 @@ struct Maker<'a, F> {
 /// A path gets exactly the permissions `mode`, or what the umask leaves of 666. One that a dead owner
 /// left is taken; of two starters that find it, one wins. A live one is never taken.
 ///
-/// `socket` must make sockets in non-blocking mode; it is also called for one that looks whether the
-/// owner of a path lives.
+/// `socket` must make sockets in non-blocking mode.
 ///
 /// # Errors
 ///
@@ -211,13 +210,19 @@ impl<F: Fn() -> Result<OwnedFd, Error> + Sync> Maker<'_, F> {
 
     /// An error if somebody lives there.
     fn refuse_live(&self, endpoint: &UnixEndpoint, addr: &SocketAddrUnix) -> Result<(), Error> {
-        let probe = self.make(endpoint)?;
+        // With a datagram socket, of which a listener hears nothing.
+        let probe = rustix::net::socket_with(
+            AddressFamily::UNIX,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )
+        .map_err(|errno| system("socket", errno, endpoint))?;
         match rustix::net::connect(&probe, addr) {
-            // Nobody, and nobody will: a socket is listening before it gets its path.
+            // Its owner has gone.
             Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(()),
-            // A full backlog, a socket of another type, or one that hears another peer alone (EPERM), is
-            // somebody's.
-            Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE | Errno::PERM) => {
+            // A socket of another type, or one that hears another peer alone (EPERM), is somebody's.
+            Ok(()) | Err(Errno::PROTOTYPE | Errno::PERM) => {
                 Err(self.in_use(system("bind", Errno::ADDRINUSE, endpoint)))
             }
             Err(errno) => Err(system("connect", errno, endpoint)),

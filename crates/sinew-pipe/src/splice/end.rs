@@ -24,6 +24,11 @@ pub trait End: Sync {
     /// Whether it is always ready, and may keep its caller waiting.
     fn is_file(&self) -> bool;
 
+    /// Whether a call on it waits, whatever the call asks for, because those who share it want it so.
+    fn is_blocking(&self) -> bool {
+        false
+    }
+
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -67,6 +72,10 @@ impl End for Reader {
         self.polled().is_none()
     }
 
+    fn is_blocking(&self) -> bool {
+        self.is_shared() && End::fd(self).is_ok_and(|fd| !sys::is_nonblocking(fd))
+    }
+
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.polled() {
             Some(io) => io.poll_readable(cx),
@@ -88,6 +97,10 @@ impl End for Writer {
 
     fn is_file(&self) -> bool {
         self.polled().is_none()
+    }
+
+    fn is_blocking(&self) -> bool {
+        self.is_shared() && End::fd(self).is_ok_and(|fd| !sys::is_nonblocking(fd))
     }
 
     fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {

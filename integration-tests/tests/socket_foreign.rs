@@ -3,12 +3,14 @@
 use std::io::{Read, Seek, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use sinew_core::Framing;
+use futures::FutureExt;
+use sinew_core::{Eager, Framing};
 use sinew_integration_tests::{Peer, Watchdog, program, python};
 use sinew_socket::unix::{Message, datagram, seqpacket, stream};
 use sinew_socket::{tcp, udp};
@@ -516,5 +518,30 @@ async fn permissions_of_a_path() {
             low.contains("EACCES") && low.contains("CAP_NET_BIND_SERVICE"),
             "{low}"
         );
+    }
+}
+
+/// The kernel does not join what two processes write where credentials are on, wanted or not: of two lines, the
+/// first read gives one, and no more readiness is told of the other.
+#[tokio::test]
+async fn two_writers_to_a_socket_that_somebody_has_turned_credentials_on_for() {
+    let _watchdog = Watchdog::new("two_writers");
+    Eager::set_limit(Duration::ZERO);
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    rustix::net::sockopt::set_socket_passcred(&ours, true).unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let options = stream::Options::new().framing(Framing::Lines);
+    let mut connection = options.connection_on(ours).unwrap();
+    for _ in 0..10 {
+        assert!(connection.recv().now_or_never().is_none());
+        theirs.write_all(b"one\n").unwrap();
+        let second = OwnedFd::from(theirs.try_clone().unwrap());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo two"]).stdout(second);
+        assert!(shell.status().unwrap().success());
+        for expected in ["one", "two"] {
+            let message = connection.recv().await.unwrap().unwrap();
+            assert_eq!(message.payload(), expected);
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! Limits that are hit on purpose, and peers that are killed.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use futures::StreamExt;
+use rustix::net::{AddressFamily, SendFlags, SocketType};
 use sinew_core::Error;
-use sinew_integration_tests::{Peer, Watchdog};
-use sinew_socket::tcp;
+use sinew_integration_tests::{Peer, Watchdog, skip};
 use sinew_socket::unix::{Message, seqpacket, stream};
+use sinew_socket::{tcp, udp};
 
 const PEER: &str = env!("CARGO_BIN_EXE_socket_peer");
 
@@ -112,4 +115,77 @@ async fn a_flood_of_packets() {
     }
     assert!(connection.recv().await.unwrap().is_none());
     assert!(peer.wait().success());
+}
+
+/// What a router answers where a link is too narrow is about one datagram, and the socket goes on.
+#[tokio::test]
+async fn a_path_that_is_too_narrow() {
+    let _watchdog = Watchdog::new("a_path_that_is_too_narrow");
+    let protocol = rustix::net::ipproto::ICMP;
+    let raw = match rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(protocol)) {
+        Ok(raw) => raw,
+        Err(errno) => {
+            return skip(
+                "a_path_that_is_too_narrow",
+                &format!("raw sockets: {errno}"),
+            );
+        }
+    };
+    // An address of its own, since the kernel keeps what it is told of the path.
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let far = Ipv4Addr::new(127, 83, high | 1, low);
+    let mut server = udp::Socket::bind(format!("{far}:0")).await.unwrap();
+    let mut client = udp::Socket::connect(server.local_addr()).await.unwrap();
+    let answer = too_narrow(client.local_addr(), server.local_addr());
+    for _ in 0..3 {
+        client.send("wide").await.unwrap();
+        assert_eq!(server.recv().await.unwrap().payload(), "wide");
+        rustix::net::sendto(&raw, &answer, SendFlags::empty(), &client.local_addr()).unwrap();
+        let error = client.next().await.unwrap().unwrap_err();
+        assert!(error.is_recoverable(), "{error}");
+        assert_eq!(
+            (error.errno_name(), error.lost()),
+            (Some("EMSGSIZE"), Some(1))
+        );
+    }
+    // The next one may be told of it, when it is sent.
+    rustix::net::sendto(&raw, &answer, SendFlags::empty(), &client.local_addr()).unwrap();
+    let told = client.send("narrow").await.unwrap_err();
+    assert!(
+        told.is_recoverable() && told.to_string().contains("shorter ones"),
+        "{told}"
+    );
+    client.send("narrow").await.unwrap();
+    assert_eq!(server.recv().await.unwrap().payload(), "narrow");
+    server
+        .send(udp::Message::new("yes").with_address(client.local_addr()))
+        .await
+        .unwrap();
+    assert_eq!(client.next().await.unwrap().unwrap().payload(), "yes");
+}
+
+/// An ICMP message (RFC 792, RFC 1191) about a datagram between these: fragmentation needed, 1400 bytes.
+fn too_narrow(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let mut message = vec![3, 4, 0, 0, 0, 0];
+    message.extend(1400_u16.to_be_bytes());
+    // The header of the datagram, of which the kernel looks at protocol and addresses.
+    message.extend([0x45, 0, 0, 32, 0, 0, 0x40, 0, 64, 17, 0, 0]);
+    for address in [from, to] {
+        let IpAddr::V4(ip) = address.ip() else {
+            panic!("{address}");
+        };
+        message.extend(ip.octets());
+    }
+    for port in [from.port(), to.port()] {
+        message.extend(port.to_be_bytes());
+    }
+    message.extend([0, 12, 0, 0]);
+    let sum: u32 = message
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap();
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    message
 }

@@ -72,20 +72,23 @@ fn a_receiver_waits_no_longer_than_told() {
 
 #[test]
 fn a_live_listener_keeps_its_address() {
-    let place = Place::new();
-    let first = start(&["recv", &place.address()]);
-    place.until_bound();
-    let second = start(&["recv", &place.address()]).end();
-    second.failed(
-        1,
-        &[
-            "EADDRINUSE",
-            "a live listener has it",
-            "choose another address",
-        ],
-    );
-    start(&["send", &place.address(), "still"]).end().done();
-    assert_eq!(first.end().done(), b"still\n");
+    for scheme in ["shm", "unix", "unix-seqpacket"] {
+        let place = Place::new();
+        let address = place.address().replacen("shm", scheme, 1);
+        let first = start(&["recv", &address]);
+        place.until_bound();
+        let second = start(&["recv", &address]).end();
+        second.failed(
+            1,
+            &[
+                "EADDRINUSE",
+                "a live listener has it",
+                "choose another address",
+            ],
+        );
+        start(&["send", &address, "still"]).end().done();
+        assert_eq!(first.end().done(), b"still\n");
+    }
 }
 
 #[test]

@@ -140,6 +140,8 @@ pub(crate) struct Received {
     /// There was no room for all that came beside the bytes, or no number for a descriptor.
     pub(crate) control_truncated: bool,
     pub(crate) credentials: Option<Credentials>,
+    /// Something came beside the bytes, wanted or not.
+    pub(crate) is_accompanied: bool,
 }
 
 /// Takes what came beside the bytes.
@@ -187,6 +189,7 @@ unsafe fn take(header: &libc::msghdr, len: usize, fds: &mut Vec<OwnedFd>) -> Rec
         len,
         control_truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
         credentials,
+        is_accompanied: header.msg_controllen > 0,
     }
 }
 

@@ -276,6 +276,16 @@ async fn answers_that_nobody_wants() {
 
 /// A sender that lingers is done when the peer's host has everything, or says that it has not.
 #[tokio::test]
+async fn what_was_collected_goes_out_with_the_sender() {
+    let (mut client, mut server) = meet(&Options::new()).await;
+    client.feed("collected".into()).await.unwrap();
+    let receiver = client.into_receiver();
+    assert_eq!(bounded(server.recv()).await.unwrap().unwrap(), "collected");
+    drop(receiver);
+    assert_eq!(bounded(server.recv()).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn lingering() {
     let options = Options::new()
         .linger(Duration::from_millis(300))

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::StreamExt;
 use sinew_core::ErrorKind;
 use sinew_socket::unix::{datagram, seqpacket, stream};
@@ -48,7 +49,7 @@ async fn a_dead_owner_s_path_is_taken_and_a_live_one_s_is_not() {
     let path = directory.path().join("s");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let listener = stream::Listener::bind(&path).await.unwrap();
+    let mut listener = stream::Listener::bind(&path).await.unwrap();
     for error in [
         stream::Listener::bind(&path).await.unwrap_err(),
         seqpacket::Listener::bind(&path).await.unwrap_err(),
@@ -57,6 +58,8 @@ async fn a_dead_owner_s_path_is_taken_and_a_live_one_s_is_not() {
         assert_eq!(error.errno_name(), Some("EADDRINUSE"), "{error}");
         assert!(error.remedy().is_some(), "{error}");
     }
+    // It has heard nothing of them.
+    assert!(listener.accept().now_or_never().is_none());
     drop(listener);
     assert!(!path.exists());
 

@@ -174,6 +174,32 @@ async fn halves_end_one_by_one() {
 
 /// A peer that answers to everything does not stop one that only sends.
 #[tokio::test]
+async fn what_the_sink_has_goes_out_with_the_sender() {
+    let (mut left, mut right) = seqpacket::Options::new().pair().unwrap();
+    let mut count = 0;
+    while left.try_send(vec![0; 1000]).is_ok() {
+        count += 1;
+    }
+    assert!(left.feed(Message::new("kept")).now_or_never().is_some());
+    for _ in 0..count {
+        right.recv().await.unwrap().unwrap();
+    }
+    let receiver = left.into_receiver();
+    let kept = bounded(right.recv()).await.unwrap().unwrap();
+    assert_eq!(kept.payload(), "kept");
+    drop(receiver);
+    assert!(bounded(right.recv()).await.unwrap().is_none());
+
+    let (mut left, mut right) = stream::Options::new().pair().unwrap();
+    left.feed(Message::new("collected")).await.unwrap();
+    let receiver = left.into_receiver();
+    let collected = bounded(right.recv()).await.unwrap().unwrap();
+    assert_eq!(collected.payload(), "collected");
+    drop(receiver);
+    assert!(bounded(right.recv()).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn answers_that_nobody_wants() {
     let (left, mut right) = seqpacket::pair().unwrap();
     let mut left = left.into_sender();

@@ -220,12 +220,14 @@ async fn unanswered<T>(discard: &mut Option<Receiver>, work: impl Future<Output 
 
 impl Drop for Sender {
     fn drop(&mut self) {
+        if !self.closed {
+            self.writer.get_mut().at_once = true;
+            let _blocked = once(self.writer.flush());
+        }
         if self.keep_open {
             return;
         }
         if !self.closed {
-            self.writer.get_mut().at_once = true;
-            let _blocked = once(self.writer.flush());
             let _gone = self.writer.get_ref().link.shutdown(Shutdown::Write);
         }
         if let Some(receiver) = &mut self.discard {

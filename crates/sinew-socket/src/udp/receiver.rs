@@ -55,6 +55,9 @@ pub(super) fn is_icmp(error: &io::Error) -> bool {
                 | Errno::NOPROTOOPT
                 | Errno::PROTO
                 | Errno::CONNRESET
+                | Errno::OPNOTSUPP
+                | Errno::ACCESS
+                | Errno::MSGSIZE
         )
     )
 }
@@ -65,6 +68,9 @@ pub(super) fn refused(operation: &'static str, error: io::Error, link: &Link) ->
         Some(Errno::CONNREFUSED) => error
             .with_reason("a datagram was lost: nobody has that port")
             .with_remedy("start the receiver first"),
+        Some(Errno::MSGSIZE) => error
+            .with_reason("a datagram was lost: a link on the way takes shorter ones only")
+            .with_remedy("send less in one message"),
         _ => error,
     };
     link.named(error)

@@ -17,6 +17,9 @@ use crate::failure;
 use crate::link::{Link, SEND};
 use crate::outlet::{self, Outlet};
 
+/// Bytes of the longest datagram over IPv4.
+const LONGEST: usize = 65_507;
+
 /// The half of a [`Socket`](super::Socket) that sends: a `Sink` of [`Message`]s.
 ///
 /// A datagram goes to its own address, or else to the peer that the socket is connected to. Each is one
@@ -139,7 +142,9 @@ impl Sender {
 
     fn error(&self, error: io::Error, message: &impl Outgoing<SocketAddr>) -> Error {
         let len = message.payload().len();
-        if is_icmp(&error) && message.address().is_none() {
+        // Of one that is too long, the kernel says the same as of a path that is too narrow.
+        let is_ours = len > LONGEST && error.raw_os_error() == Some(libc::EMSGSIZE);
+        if is_icmp(&error) && !is_ours && message.address().is_none() {
             return super::receiver::refused("send", error, &self.link);
         }
         match message.address() {

@@ -387,10 +387,16 @@ impl Outbox {
         self.link.shutdown(Shutdown::Write)
     }
 
-    /// One try for what the sink kept, and the end of this direction: dropping cannot wait.
-    pub(crate) fn drop_now(&mut self) {
+    /// One try for what the sink kept: dropping cannot wait.
+    pub(crate) fn send_now(&mut self) {
         if !self.closed {
             let _blocked = self.try_pending();
+        }
+    }
+
+    /// Ends this direction.
+    pub(crate) fn end_now(&mut self) {
+        if !self.closed {
             let _gone = self.end();
         }
     }

@@ -173,7 +173,8 @@ impl Connection {
         self.sender
     }
 
-    /// The receiver alone. The other direction ends with it, not before.
+    /// The receiver alone. The other direction ends with it, not before. What the sink has kept is sent
+    /// if there is room now: call [`Sender::flush`] first to be sure.
     pub fn into_receiver(mut self) -> Receiver {
         self.sender.keep_open();
         self.receiver

@@ -122,10 +122,11 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
+        self.outbox.send_now();
         if self.keep_open {
             return;
         }
-        self.outbox.drop_now();
+        self.outbox.end_now();
         if let Some(receiver) = &mut self.discard {
             // Unread, it would make the peer believe that we died.
             receiver.discard_now();

@@ -158,14 +158,12 @@ impl AsyncRead for ReadIo {
         let this = self.get_mut();
         let room = buffer.remaining();
         let (control, fds) = (&mut this.control, &mut this.fds);
-        let credentials = this.credentials;
         let mut read = |fd: &OwnedFd| {
             let received = sys::receive_stream(fd.as_fd(), buffer, control, fds)?;
             // Descriptors, or another writer's bytes behind, make a read short as well.
             let drained = (1..room).contains(&received.len)
-                && fds.is_empty()
-                && !received.control_truncated
-                && !credentials;
+                && !received.is_accompanied
+                && !received.control_truncated;
             Ok((received, drained))
         };
         let received = if this.at_once {

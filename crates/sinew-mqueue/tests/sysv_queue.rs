@@ -141,6 +141,33 @@ async fn a_message_without_payload_whose_receiver_left_goes_to_another() {
 }
 
 #[tokio::test]
+async fn a_message_without_payload_that_cannot_go_back_waits_for_the_next_receiver() {
+    let queue = private();
+    let mut sender = queue.clone_sender();
+    sender.send(vec![0; 4000]).await.unwrap();
+    for helper_goes_first in [false, true] {
+        let mut first = queue.select(Select::Equal(9)).unwrap();
+        {
+            let mut received = pin!(first.recv());
+            sleeps(&mut received).await;
+            sender.send(Message::from("").with_kind(9)).await.unwrap();
+            std::thread::sleep(MOMENT);
+            assert_eq!(queue.attributes().unwrap().messages, 1);
+            // Below what is in it, so that it takes nothing more.
+            queue.set_max_bytes(100).unwrap();
+        }
+        drop(first);
+        if helper_goes_first {
+            tokio::time::sleep(Duration::from_millis(1200)).await;
+        }
+        let mut second = queue.select(Select::Equal(9)).unwrap();
+        assert_eq!(second.try_recv().unwrap().kind(), Some(9));
+        assert!(second.try_recv().unwrap_err().is_empty());
+        queue.set_max_bytes(16_384).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn removal_ends_the_stream() {
     let queue = private();
     let mut waiting = queue.select(Select::Any).unwrap();

@@ -83,6 +83,11 @@ impl Demand {
         self.phase == Phase::Resting && self.held.is_none() && self.failed.is_none()
     }
 
+    /// Whether a message is held, or the helper may bring one.
+    pub(super) fn may_hold(&self) -> bool {
+        self.phase != Phase::Resting || self.held.is_some()
+    }
+
     /// What there is for a receiver that begins to look, or looks again. With `Wait` it is registered.
     pub(super) fn look(&mut self, receiver: u64, waker: Option<&Waker>) -> Look {
         if let Some(found) = self.take(receiver) {

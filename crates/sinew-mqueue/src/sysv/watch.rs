@@ -144,12 +144,7 @@ impl Drop for Watcher {
         let mut state = lock(&self.watch.state);
         self.watch.withdraw(&mut state, self.receiver);
         state.receivers -= 1;
-        if state.receivers > 0 {
-            return;
-        }
-        if let Entry::Occupied(entry) = watches.entry(self.watch.key) {
-            entry.remove();
-        }
+        self.watch.forget_if_unused(&state, &mut watches);
         drop(state);
         self.watch.asked.notify_one();
     }
@@ -182,6 +177,18 @@ impl Watch {
                 %error,
                 "a message without payload cannot go back into the queue"
             ),
+        }
+    }
+
+    /// Takes it off the list once nobody has a part in it. As long as a message is held that could not be put
+    /// back, or the helper may bring one, it stays for the next receiver.
+    fn forget_if_unused(&self, state: &State, watches: &mut HashMap<Key, Arc<Self>>) {
+        if state.receivers == 0
+            && !state.demand.may_hold()
+            && let Entry::Occupied(entry) = watches.entry(self.key)
+            && std::ptr::eq(Arc::as_ptr(entry.get()), self)
+        {
+            entry.remove();
         }
     }
 
@@ -242,6 +249,9 @@ impl Watch {
         state.helper = false;
         state.interrupter = None;
         drop(state);
+        let mut watches = lock(&WATCHES);
+        self.forget_if_unused(&lock(&self.state), &mut watches);
+        drop(watches);
         wakers.into_iter().for_each(Waker::wake);
     }
 }

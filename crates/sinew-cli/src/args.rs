@@ -45,8 +45,10 @@ pub(crate) enum Command {
 /// them.
 ///
 /// It ends once everything is in the channel's memory, where the receiver finds it even after this program
-/// has ended. If it fails, or is interrupted, the receiver is told that the sender died, so that half a
-/// file does not look like a whole one.
+/// has ended. If it fails, or is interrupted, the receiver at the other end of `shm:`, `posixshm:`,
+/// `sysvshm:` or `mmap:` is told that the sender died, so that half a file does not look like a whole
+/// one, and a program that `exec:` has started is killed. Pipes, queues and sockets end without saying why,
+/// unless it happens within a message.
 #[derive(Debug, Parser)]
 pub(crate) struct SendArgs {
     /// Where to send to

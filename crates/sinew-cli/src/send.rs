@@ -22,8 +22,7 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
     if sent.is_err() {
         // What came before is sent, as far as there is room.
         let _done = sink.flush().now_or_never();
-        // Dropped, the sink would tell the receiver that this was all.
-        std::mem::forget(sink);
+        sinew::abandon(&address, sink);
     }
     sent
 }

@@ -37,6 +37,8 @@ use sinew_core::{Address, Attributes, BoxSink, BoxStream, Error, Message, Scheme
 pub struct Bridge {
     there: Lane,
     back: Option<Lane>,
+    /// What has ended it.
+    failed: Option<Error>,
 }
 
 /// What crossed a [`Bridge`], and what did not.
@@ -85,19 +87,17 @@ impl Bridge {
             let stream = crate::open_receiver(source).await?;
             let sink = crate::open_sender(destination).await?;
             return Ok(Self {
-                there: Lane::new(stream, sink, carried_there),
+                there: Lane::new(stream, sink, carried_there).to(destination),
                 back: None,
+                failed: None,
             });
         }
         let (first_sink, first_stream) = crate::open(&listening(source)).await?;
         let (second_sink, second_stream) = crate::open(destination).await?;
         Ok(Self {
-            there: Lane::new(first_stream, second_sink, carried_there),
-            back: Some(Lane::new(
-                second_stream,
-                first_sink,
-                carried(source.scheme()),
-            )),
+            there: Lane::new(first_stream, second_sink, carried_there).to(destination),
+            back: Some(Lane::new(second_stream, first_sink, carried(source.scheme())).to(source)),
+            failed: None,
         })
     }
 
@@ -107,6 +107,7 @@ impl Bridge {
         Self {
             there: Lane::new(stream, sink, carried),
             back: None,
+            failed: None,
         }
     }
 
@@ -114,8 +115,9 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// The first that is not a [recoverable](Error::is_recoverable) one of a source. The sinks are not closed then: they are when
-    /// the bridge is dropped.
+    /// The first that is not a [recoverable](Error::is_recoverable) one of a source, once everything that was received before,
+    /// in both directions, has been sent on as far as it can be. The sinks are not closed then: they are when the bridge is dropped. A
+    /// further call gives the same error.
     ///
     /// # Cancel safety
     ///
@@ -138,22 +140,47 @@ impl Bridge {
     }
 
     /// Gives the bridge up in a process that is about to end, so that those who receive from it take it for a
-    /// crash: its sinks, which would tell them that this was all, are leaked. Its streams are dropped.
+    /// crash where they can: its sinks are [abandoned](crate::abandon). Its streams are dropped.
     pub fn abandon(self) {
         for lane in [Some(self.there), self.back].into_iter().flatten() {
-            std::mem::forget(lane.sink);
+            match lane.destination {
+                Some(address) => crate::abandon(&address, lane.sink),
+                None => std::mem::forget(lane.sink),
+            }
         }
     }
 
+    fn lanes(&mut self) -> impl Iterator<Item = &mut Lane> {
+        std::iter::once(&mut self.there).chain(&mut self.back)
+    }
+
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let there = self.there.poll_run(cx)?;
-        let back = match &mut self.back {
-            Some(lane) => lane.poll_run(cx)?,
-            None => Poll::Ready(()),
-        };
-        ready!(there);
-        ready!(back);
-        Poll::Ready(Ok(()))
+        if self.failed.is_none() {
+            let mut is_pending = false;
+            let mut failed = None;
+            for lane in self.lanes() {
+                match lane.poll_run(cx) {
+                    Poll::Pending => is_pending = true,
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => failed = failed.or(Some(error)),
+                }
+            }
+            self.failed = failed;
+            if self.failed.is_none() {
+                return match is_pending {
+                    true => Poll::Pending,
+                    false => Poll::Ready(Ok(())),
+                };
+            }
+        }
+        let mut is_pending = false;
+        for lane in self.lanes() {
+            is_pending |= lane.poll_rest(cx).is_pending();
+        }
+        match &self.failed {
+            Some(error) if !is_pending => Poll::Ready(Err(error.clone())),
+            _ => Poll::Pending,
+        }
     }
 }
 
@@ -169,6 +196,8 @@ impl fmt::Debug for Bridge {
 struct Lane {
     stream: BoxStream,
     sink: BoxSink,
+    /// What the sink was opened from.
+    destination: Option<Address>,
     carried: Attributes,
     report: LaneReport,
     /// Received, and not yet taken by the sink.
@@ -193,12 +222,18 @@ impl Lane {
         Self {
             stream,
             sink,
+            destination: None,
             carried,
             report: LaneReport::default(),
             message: None,
             is_flushed: true,
             state: State::Open,
         }
+    }
+
+    fn to(mut self, destination: &Address) -> Self {
+        self.destination = Some(destination.clone());
+        self
     }
 
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -219,10 +254,7 @@ impl Lane {
                         self.report.lost += error.lost().unwrap_or(1);
                         continue;
                     }
-                    Poll::Ready(Some(Err(error))) => {
-                        let _what_came_before = self.poll_flush(cx);
-                        return Poll::Ready(Err(error));
-                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) => {
                         self.state = State::Closing;
                         break;
@@ -247,6 +279,32 @@ impl Lane {
             self.state = State::Closed;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends on what was received, when nothing more will be, as far as the sink takes it.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let rest = match self.state {
+            State::Open => ready!(self.poll_last(cx)),
+            State::Closing => ready!(self.sink.as_mut().poll_close(cx)),
+            State::Closed => Ok(()),
+        };
+        if let Err(error) = rest {
+            tracing::warn!(%error, "a bridge that has failed cannot send on what it had received");
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.message.is_some() {
+            if self.sink.as_mut().poll_ready(cx)?.is_pending() {
+                let _sent = self.poll_flush(cx)?;
+                return Poll::Pending;
+            }
+            if let Some(message) = self.message.take() {
+                self.send(message)?;
+            }
+        }
+        self.poll_flush(cx)
     }
 
     fn send(&mut self, message: Message) -> Result<(), Error> {

@@ -51,7 +51,7 @@ mod bridge;
 mod open;
 
 pub use bridge::{Bridge, BridgeReport, LaneReport};
-pub use open::{open, open_receiver, open_sender};
+pub use open::{abandon, open, open_receiver, open_sender};
 pub use sinew_core::{
     Address, AddressError, AsyncIo, Attributes, BoxSink, BoxStream, Credentials, Endpoint, Error,
     ErrorKind, FrameCodec, FrameReader, FrameWriter, Framing, Message, MessageSink, MessageStream,

@@ -218,6 +218,7 @@ macro_rules! dispatch {
 /// | `size` | `256K`, or what fits into memory that is there | bytes of the ring, rounded up to a power of two; the memory has 4096 more |
 /// | `timeout` | 0 without `create`, 5 s with it | how long to wait for the channel to be there |
 /// | `wait` | `adaptive` | `adaptive`, `park` or `spin`, as `shm::Wait` |
+///
 /// # `sem:`
 ///
 /// A POSIX semaphore, by its name, which begins with a slash. The stream acquires a unit for each item, the
@@ -328,6 +329,43 @@ pub async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
 /// As for [`open`].
 pub async fn open_receiver(address: &Address) -> Result<BoxStream, Error> {
     dispatch!(open_receiver(address))
+}
+
+/// Gives up a sink in a process that is about to end before it has sent everything.
+///
+/// Dropped, a sink of `shm:`, `posixshm:`, `sysvshm:` or `mmap:` would tell the receiver that this was all: it is leaked
+/// instead, so that the receiver takes the end of the process for what it is. The others are dropped. What
+/// `address`, from which the sink was opened, says to remove (`unlink`, `remove`) is removed; a program
+/// that was started is killed.
+///
+/// # Examples
+///
+/// ```
+/// use futures::{FutureExt, SinkExt};
+/// use sinew::Message;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let address = format!("posixshm:/sinew-doc-{}?create&unlink", std::process::id());
+/// # let address: sinew::Address = address.parse()?;
+/// let mut sink = sinew::open_sender(&address).await?;
+/// sink.feed(Message::from("the first half")).await?;
+/// // Something goes wrong. What came before is sent, as far as there is room.
+/// let _done = sink.flush().now_or_never();
+/// sinew::abandon(&address, sink);
+/// # Ok(())
+/// # }
+/// ```
+pub fn abandon(address: &Address, sink: BoxSink) {
+    match address.scheme() {
+        Scheme::Shm => std::mem::forget(sink),
+        #[cfg(feature = "shm")]
+        Scheme::PosixShm | Scheme::SysvShm | Scheme::Mmap => {
+            std::mem::forget(sink);
+            region::remove(address);
+        }
+        _ => drop(sink),
+    }
 }
 
 fn unsupported(operation: &'static str, address: &Address) -> Error {

@@ -50,11 +50,10 @@ fn options(address: &Address) -> Result<Options, Error> {
 
 /// The builders have the same methods, and no type in common.
 macro_rules! configure {
-    ($address:expr, $builder:expr, $remove:ident, $key:literal) => {{
+    ($address:expr, $builder:expr) => {{
         let builder = $builder
             .create($address.flag("create"))
-            .exclusive(exclusive($address)?)
-            .$remove($address.flag($key));
+            .exclusive(exclusive($address)?);
         match mode($address)? {
             Some(mode) => builder.mode(mode).into(),
             None => builder.into(),
@@ -64,17 +63,34 @@ macro_rules! configure {
 
 fn place(address: &Address) -> Result<Place, Error> {
     Ok(match address.scheme() {
-        Scheme::PosixShm => {
-            let shm = PosixShm::new(address.rest());
-            configure!(address, shm, unlink_on_drop, "unlink")
-        }
-        Scheme::SysvShm => {
-            let shm = SysvShm::new(target(address, "segment")?);
-            configure!(address, shm, remove_on_drop, "remove")
-        }
-        _ => {
-            let file = MappedFile::new(address.rest());
-            configure!(address, file, remove_on_drop, "unlink")
-        }
+        Scheme::PosixShm => configure!(address, posix(address)),
+        Scheme::SysvShm => configure!(address, sysv(address)?),
+        _ => configure!(address, file(address)),
     })
+}
+
+fn posix(address: &Address) -> PosixShm {
+    PosixShm::new(address.rest()).unlink_on_drop(address.flag("unlink"))
+}
+
+fn sysv(address: &Address) -> Result<SysvShm, Error> {
+    Ok(SysvShm::new(target(address, "segment")?).remove_on_drop(address.flag("remove")))
+}
+
+fn file(address: &Address) -> MappedFile {
+    MappedFile::new(address.rest()).remove_on_drop(address.flag("unlink"))
+}
+
+/// Removes the memory, if the address says to.
+pub(super) fn remove(address: &Address) {
+    // It goes with what is opened here.
+    let opened = match address.scheme() {
+        Scheme::PosixShm => posix(address).open().map(drop),
+        Scheme::SysvShm => sysv(address).and_then(|segment| segment.open()).map(drop),
+        _ => file(address).open().map(drop),
+    };
+    let removes = address.flag("unlink") || address.flag("remove");
+    if let (true, Err(error)) = (removes, opened) {
+        tracing::warn!(%error, "what was to be removed is not there");
+    }
 }

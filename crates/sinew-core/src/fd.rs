@@ -254,6 +254,12 @@ impl<T: AsFd> AsyncIo<T> {
                 }
                 result => {
                     eager.succeed();
+                    if guard.is_none()
+                        && let Poll::Ready(turn) = coop::poll_proceed(cx)
+                    {
+                        // The runtime, which has heard of nothing, has counted nothing.
+                        turn.made_progress();
+                    }
                     return Poll::Ready(result.map(|(result, drained)| {
                         if let (true, Some(guard)) = (drained, &mut guard) {
                             guard.clear_ready();

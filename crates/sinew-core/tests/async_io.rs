@@ -1,6 +1,6 @@
 //! Waiting for descriptors: edges, short reads, waiters, fairness and cancellation.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind::WouldBlock};
@@ -250,6 +250,15 @@ fn an_always_ready_descriptor_does_not_starve_others() -> Result {
     let polled =
         starves(|io| async move { poll_fn(|cx| io.poll_read_with(cx, |_| Ok(()))).await })?;
     assert!(!polled);
+    // Nor does one that is found to be ready before the runtime has heard of it.
+    let eager = Rc::new(RefCell::new(Eager::receiver()));
+    let looked = starves(|io| {
+        let eager = Rc::clone(&eager);
+        async move {
+            poll_fn(|cx| io.poll_read_eagerly(cx, &mut eager.borrow_mut(), |_| Ok(((), true)))).await
+        }
+    })?;
+    assert!(!looked);
     // What the test would see without the budget.
     let unconstrained =
         starves(|io| coop::unconstrained(async move { io.read_with(|_| Ok(())).await }))?;

@@ -255,7 +255,8 @@ fn an_always_ready_descriptor_does_not_starve_others() -> Result {
     let looked = starves(|io| {
         let eager = Rc::clone(&eager);
         async move {
-            poll_fn(|cx| io.poll_read_eagerly(cx, &mut eager.borrow_mut(), |_| Ok(((), true)))).await
+            poll_fn(|cx| io.poll_read_eagerly(cx, &mut eager.borrow_mut(), |_| Ok(((), true))))
+                .await
         }
     })?;
     assert!(!looked);

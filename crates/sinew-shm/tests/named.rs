@@ -288,6 +288,74 @@ async fn a_crash_is_told_in_its_place_also_by_the_successor() {
 }
 
 #[tokio::test]
+async fn a_successor_tells_of_the_death_before_it_sends_anything() {
+    let region = region();
+    let (mut sender, mut receiver) = pair(&options(), &region).await;
+    sender.send("last").await.unwrap();
+    kill(sender, &region, SENDER);
+    let silent = options().open_sender(region.clone()).await.unwrap();
+    assert_eq!(bounded(receiver.recv()).await.unwrap().unwrap(), "last");
+    is_crash(bounded(receiver.recv()).await);
+    assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+    drop(silent);
+    assert_eq!(bounded(receiver.recv()).await.unwrap(), None);
+}
+
+/// A receiver that leaves while a sender begins to wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_leaves_at_that_moment() {
+    let region = region();
+    let options = options().wait(Wait::Park);
+    for round in 0..2000_u32 {
+        let (mut sender, receiver) = pair(&options, &region).await;
+        while sender.try_send("x").is_ok() {}
+        let sent = tokio::spawn(async move { sender.send("y").await });
+        for _ in 0..round % 400 {
+            std::hint::spin_loop();
+        }
+        drop(receiver);
+        let error = bounded(sent).await.unwrap().unwrap_err();
+        assert!(error.is_closed(), "{error}");
+    }
+}
+
+/// A wait that was begun in one runtime, and is taken up in another.
+#[test]
+fn from_one_runtime_to_the_next() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let region = region();
+    let mut first = runtime();
+    let options = options().wait(Wait::Park);
+    let (mut sender, mut receiver) = first.block_on(pair(&options, &region));
+    for round in 0..4_u32 {
+        let waits = async {
+            let short = Duration::from_millis(5);
+            assert!(tokio::time::timeout(short, receiver.recv()).await.is_err());
+        };
+        first.block_on(waits);
+        // With the first one gone, or there, and driven by nobody.
+        let next = runtime();
+        if round % 2 == 0 {
+            first = runtime();
+        }
+        next.block_on(async {
+            let sent = async {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                sender.send(round.to_le_bytes()).await.unwrap();
+            };
+            let received = bounded(receiver.recv());
+            let (received, ()) = tokio::join!(received, sent);
+            assert_eq!(received.unwrap().unwrap(), round.to_le_bytes()[..]);
+        });
+    }
+}
+
+#[tokio::test]
 async fn successors_of_a_sender_that_died_at_a_full_ring() {
     let region = region();
     let (mut sender, mut receiver) = pair(&options(), &region).await;

@@ -188,7 +188,8 @@ impl Block {
             // Nobody, or somebody who died over it.
             let taken =
                 head[HEAD_MAKER].compare_exchange(maker, me, Ordering::AcqRel, Ordering::Acquire);
-            if taken.is_err() {
+            // It may have been laid, and its maker gone, since the first look. From now on it is ours to lay.
+            if taken.is_err() || head[HEAD_MAGIC].load(Ordering::Acquire) == MAGIC {
                 continue;
             }
             Self::lay(region, start, &head, wish)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use atomic_waker::AtomicWaker;
 use sinew_core::Error;
 use sinew_sync::{Driver, Wait, Watch, Word};
+use tokio::runtime::{self, Handle};
 
 /// How often a sleeper without a runtime looks up. A death is to be found out within 100 ms.
 pub(super) const INTERVAL: Duration = Duration::from_millis(40);
@@ -21,6 +22,8 @@ pub(super) struct Rest {
 
 struct Asleep {
     bell: u32,
+    /// Of which it is: nobody wakes it in another.
+    runtime: runtime::Id,
     wait: Wait,
     alarm: Arc<Alarm>,
     _watch: Watch,
@@ -44,9 +47,10 @@ impl Rest {
     where
         L: Fn() -> bool + Send + 'static,
     {
+        let runtime = Handle::current().id();
         let asleep = match self.asleep.take() {
-            Some(asleep) if asleep.bell == bell => asleep,
-            _ => Asleep::new(word, bell, look()?)?,
+            Some(asleep) if asleep.bell == bell && asleep.runtime == runtime => asleep,
+            _ => Asleep::new(runtime, word, bell, look()?)?,
         };
         let asleep = self.asleep.insert(asleep);
         asleep.alarm.waker.register(cx.waker());
@@ -71,6 +75,7 @@ impl Rest {
 
 impl Asleep {
     fn new(
+        runtime: runtime::Id,
         word: &Word,
         bell: u32,
         look: impl Fn() -> bool + Send + 'static,
@@ -87,6 +92,7 @@ impl Asleep {
         });
         Ok(Self {
             bell,
+            runtime,
             wait: driver.wait(word, bell),
             alarm,
             _watch: watch,

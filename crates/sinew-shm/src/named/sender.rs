@@ -71,10 +71,12 @@ impl Sender {
             }
         };
         claim.block().region().check_intact()?;
+        // First, so that a receiver which comes meanwhile counts as one that has been there.
+        let epoch = claim.peer_epoch();
         let receiver = claim.peer();
         let gone = receiver.filter(|process| process.has_ended());
         let present = u64::from(receiver.is_some() && gone.is_none());
-        Ok(Self {
+        let mut sender = Self {
             tally,
             waiter: Waiter::new(options.wait, options.spin_limit),
             rest: Rest::default(),
@@ -84,7 +86,7 @@ impl Sender {
             staged: 0,
             dead: predecessor.filter(|_| !told),
             gone: gone.map_or(0, Process::to_word),
-            epoch: claim.peer_epoch().wrapping_sub(present),
+            epoch: epoch.wrapping_sub(present),
             failed: None,
             closed: false,
             armed: false,
@@ -92,7 +94,12 @@ impl Sender {
             stats: SenderStats::default(),
             producer,
             claim,
-        })
+        };
+        // At once: somebody may be waiting for an answer of the one that died.
+        if sender.stage_crash()? {
+            sender.publish()?;
+        }
+        Ok(sender)
     }
 
     /// Sends a message, waiting for room where there is none.
@@ -143,6 +150,7 @@ impl Sender {
             if self.push(payload)? {
                 return Ok(());
             }
+            let bell = self.claim.bell().load(Ordering::SeqCst);
             if let Some(error) = self.fate() {
                 return Err(error);
             }
@@ -154,7 +162,6 @@ impl Sender {
                 }
                 Step::Park => {}
             }
-            let bell = self.claim.bell().load(Ordering::SeqCst);
             self.arm();
             if !self.has_room(self.need(payload.len()))? {
                 self.stats.parks += 1;
@@ -417,10 +424,11 @@ impl Sender {
             }
             Step::Park => {}
         }
+        // Before the fate is looked at: a receiver that leaves after that rings.
+        let bell = self.claim.bell().load(Ordering::SeqCst);
         if let Some(error) = self.fate() {
             return Poll::Ready(Err(error));
         }
-        let bell = self.claim.bell().load(Ordering::SeqCst);
         self.arm();
         if self.has_room(need)? {
             self.disarm();

@@ -1,7 +1,7 @@
 //! Files, mapped.
 
 use std::fmt::Display;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, Stat};
@@ -205,7 +205,15 @@ impl Spec {
                 Err(error) => return Err(error),
             }
         };
-        self.map(fd, path, name, created)
+        let mapped = self.map(fd.as_fd(), path, name, created);
+        if created
+            && mapped.is_err()
+            && let (Ok(made), Ok(there)) = (rustix::fs::fstat(&fd), rustix::fs::lstat(path))
+            && (made.st_dev, made.st_ino) == (there.st_dev, there.st_ino)
+        {
+            let _first_error_counts = rustix::fs::unlink(path);
+        }
+        mapped
     }
 
     fn make(
@@ -260,7 +268,7 @@ impl Spec {
 
     fn fill(
         &self,
-        fd: std::os::fd::BorrowedFd<'_>,
+        fd: BorrowedFd<'_>,
         size: usize,
         mode: Mode,
         name: &dyn Display,
@@ -269,12 +277,7 @@ impl Spec {
         self.grow(fd, size, name)
     }
 
-    fn grow(
-        &self,
-        fd: std::os::fd::BorrowedFd<'_>,
-        size: usize,
-        name: &dyn Display,
-    ) -> Result<(), Error> {
+    fn grow(&self, fd: BorrowedFd<'_>, size: usize, name: &dyn Display) -> Result<(), Error> {
         let failed = |operation, errno| {
             system(operation, errno)
                 .with_address(name)
@@ -283,7 +286,7 @@ impl Spec {
         let size = size as u64;
         if !self.sparse {
             // Reserved now, or a write would raise SIGBUS once the file system is full.
-            match rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, size) {
+            match reserve(fd, size) {
                 Ok(()) => return Ok(()),
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
                 Err(errno) => return Err(failed("fallocate", errno)),
@@ -294,15 +297,14 @@ impl Spec {
 
     fn map(
         &self,
-        fd: OwnedFd,
+        fd: BorrowedFd<'_>,
         path: &Path,
         name: &dyn Display,
         created: bool,
     ) -> Result<Region, Error> {
-        let stat = |fd: &OwnedFd| {
-            rustix::fs::fstat(fd).map_err(|errno| system("fstat", errno).with_address(name))
-        };
-        let mut found = stat(&fd)?;
+        let stat =
+            || rustix::fs::fstat(fd).map_err(|errno| system("fstat", errno).with_address(name));
+        let mut found = stat()?;
         if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
             return Err(Error::new(ErrorKind::Protocol, "fstat")
                 .with_address(name)
@@ -310,15 +312,15 @@ impl Spec {
                 .with_remedy("choose another name"));
         }
         if found.st_size == 0 && self.create && !self.read_only {
-            self.grow(fd.as_fd(), self.size_to_make(name)?, name)?;
-            found = stat(&fd)?;
+            self.grow(fd, self.size_to_make(name)?, name)?;
+            found = stat()?;
         }
         let len = self.check(&found, name)?;
         let access = match self.read_only {
             true => Access::ReadOnly,
             false => Access::ReadWrite,
         };
-        let map = Map::new(fd.as_fd(), len, access).map_err(|errno| {
+        let map = Map::new(fd, len, access).map_err(|errno| {
             system("mmap", errno)
                 .with_address(name)
                 .with_detail(format!("{len} bytes"))
@@ -341,7 +343,7 @@ impl Spec {
             // Of a hugetlbfs the block is the page.
             shrinks: Some(usize::try_from(found.st_blksize).map_or(
                 page,
-                |block| match is_hugetlb(fd.as_fd()) {
+                |block| match is_hugetlb(fd) {
                     true => block.max(page),
                     false => page,
                 },
@@ -380,7 +382,19 @@ impl Spec {
     }
 }
 
+/// Reserves the first `size` bytes. On tmpfs a signal undoes all of it, so that it has to begin anew; but not for ever.
+fn reserve(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+    let mut reserved = Err(Errno::INTR);
+    for _ in 0..1000 {
+        reserved = rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, size);
+        if reserved != Err(Errno::INTR) {
+            break;
+        }
+    }
+    reserved
+}
+
 /// `HUGETLBFS_MAGIC`.
-fn is_hugetlb(fd: std::os::fd::BorrowedFd<'_>) -> bool {
+pub(crate) fn is_hugetlb(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == 0x9584_58f6)
 }

@@ -7,6 +7,7 @@ use rustix::fs::SealFlags;
 use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 
+use crate::file::is_hugetlb;
 use crate::memfd::{self, FIXED_SIZE, SINGLE_WRITER, system};
 use crate::sys::{Access, Map};
 
@@ -180,6 +181,11 @@ impl RingMemory {
         prefault: bool,
     ) -> Result<Self, Error> {
         check(control_fd, FIXED_SIZE, "control words", layout.control)?;
+        if is_hugetlb(control_fd) {
+            // A hole in it may find no page to be filled with, and then whoever looks there gets SIGBUS.
+            return Err(Error::new(ErrorKind::Protocol, "fstatfs")
+                .with_reason("the peer's control words are on huge pages"));
+        }
         check(data_fd, SINGLE_WRITER, "data", layout.data)?;
         let control = map_control(control_fd, layout)?;
         let data = map_data(data_fd, layout.data, Access::ReadOnly)?;

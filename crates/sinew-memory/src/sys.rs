@@ -38,6 +38,8 @@ pub(crate) struct Map {
     start: NonNull<u8>,
     len: usize,
     access: Access,
+    /// A SysV segment, whose mapping may be longer than it was asked to be.
+    is_attached: bool,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread.
@@ -124,13 +126,19 @@ impl Map {
         if start.addr() == usize::MAX {
             return Err(last());
         }
-        // Unmapping detaches, as shmdt(2) does.
-        Self::own(start, len, access)
+        let mut map = Self::own(start, len, access)?;
+        map.is_attached = true;
+        Ok(map)
     }
 
     fn own(start: *mut c_void, len: usize, access: Access) -> io::Result<Self> {
         let start = NonNull::new(start.cast()).ok_or(io::Errno::NOMEM)?;
-        Ok(Self { start, len, access })
+        Ok(Self {
+            start,
+            len,
+            access,
+            is_attached: false,
+        })
     }
 
     /// Shrinks a reservation to `len` bytes that begin at a multiple of `align`.
@@ -209,8 +217,17 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        // SAFETY: the range is this value's own, and whoever borrowed from it is gone.
-        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+        let start = self.start.as_ptr().cast();
+        let unmapped = if self.is_attached {
+            // SAFETY: the segment was attached here by this value, and whoever borrowed from it is gone.
+            match unsafe { libc::shmdt(start) } {
+                0 => Ok(()),
+                _ => Err(last()),
+            }
+        } else {
+            // SAFETY: the range is this value's own, and whoever borrowed from it is gone.
+            unsafe { rustix::mm::munmap(start, self.len) }
+        };
         debug_assert!(unmapped.is_ok(), "{unmapped:?}");
     }
 }

@@ -176,7 +176,12 @@ impl SysvShm {
         loop {
             tries += 1;
             let (id, created) = self.find()?;
-            match self.attach(id, created) {
+            let attached = self.attach(id, created);
+            if created && attached.is_err() {
+                // What nobody else knows of yet.
+                let _first_error_counts = sys::shm_remove(id);
+            }
+            match attached {
                 // Removed by somebody between the two calls.
                 Err(error)
                     if matches!(self.target, SysvTarget::Key(_) | SysvTarget::Path { .. })
@@ -241,7 +246,7 @@ impl SysvShm {
             match sys::shm_get(key, size, flags | libc::SHM_HUGETLB) {
                 Ok(id) => return Ok(id),
                 Err(Errno::EXIST) => return Err(self.error("shmget", Errno::EXIST)),
-                // There are none, or not for this user, or the size is no multiple.
+                // There are none, or not for this user.
                 Err(_) => {}
             }
         }

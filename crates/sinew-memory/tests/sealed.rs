@@ -151,6 +151,24 @@ fn wrong_seals_sizes_and_files_are_refused() {
 }
 
 #[test]
+fn control_words_on_huge_pages_are_refused() {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
+    let size = Layout::MAX_CONTROL;
+    // It needs no page as long as nobody maps it.
+    let Ok(control) = rustix::fs::memfd_create("test", flags) else {
+        return;
+    };
+    rustix::fs::ftruncate(&control, size).unwrap();
+    let fixed = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&control, fixed).unwrap();
+    let data = memfd(8192, fixed | SealFlags::FUTURE_WRITE);
+    let layout = Layout::new(size, 8192).unwrap();
+    let error = open(&RingFds { control, data }, layout).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(error.to_string().contains("huge pages"), "{error}");
+}
+
+#[test]
 fn layouts_that_cannot_be_are_refused() {
     for (control, data) in [
         (0, 4096),

@@ -425,7 +425,8 @@ impl<M: Memory> Consumer<M> {
     /// Makes sure that a producer which waits for what was released so far is rung. True if it must
     /// be.
     ///
-    /// To be called before this end waits, or does anything else for long.
+    /// To be called before this end waits, or does anything else for long. Where it is not, the producer has to look
+    /// for a while after it has armed before it sleeps.
     #[must_use = "true means that the producer sleeps and must be rung"]
     #[inline]
     pub fn settle(&mut self) -> bool {

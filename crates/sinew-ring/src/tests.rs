@@ -573,3 +573,26 @@ mod resumed {
         }
     }
 }
+
+/// A frame of another ring, at the same position and longer than what is there.
+#[test]
+#[should_panic(expected = "oldest frame")]
+fn a_frame_of_another_ring_is_not_copied() {
+    let (_empty, here) = channel(64);
+    let (mut producer, mut there) = channel(4096);
+    producer.stage(1, &[7; 900]).unwrap();
+    let _ring = producer.publish();
+    let frame = there.peek().unwrap().unwrap();
+    here.copy_to(&frame, 0, &mut [0; 900]);
+}
+
+#[test]
+#[should_panic(expected = "released in order")]
+fn a_frame_of_another_ring_is_not_released() {
+    let (_empty, mut here) = channel(64);
+    let (mut producer, mut there) = channel(4096);
+    producer.stage(1, &[7; 900]).unwrap();
+    let _ring = producer.publish();
+    let frame = there.peek().unwrap().unwrap();
+    let _ring = here.release(frame);
+}

@@ -296,6 +296,18 @@ impl Link {
         sent.map_err(|error| self.error(Error::from_io("sendmsg", error)))
     }
 
+    /// Ready once the socket has room.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let reactor = self.reactor()?;
+        let asked = reactor.socket.poll_write_with(cx, |_| {
+            match socket::is_writable(self.socket.as_fd())? {
+                true => Ok(()),
+                false => Err(std::io::ErrorKind::WouldBlock.into()),
+            }
+        });
+        asked.map_err(|error| self.error(Error::from_io("poll", error)))
+    }
+
     /// Whether the peer's end of the socket is closed, by it or by its death.
     pub(crate) fn hung_up(&self) -> bool {
         self.inbox().hung_up

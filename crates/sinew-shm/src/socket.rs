@@ -4,6 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -96,6 +97,13 @@ pub(crate) fn peer_credentials(socket: impl AsFd) -> Result<Credentials, Error> 
         .map_err(|errno| Error::from_raw_os_error("getsockopt(SO_PEERCRED)", errno as i32))?;
     let pid = u32::try_from(peer.pid()).unwrap_or(0);
     Ok(Credentials::new(pid, peer.uid(), peer.gid()))
+}
+
+/// Whether there is room in a socket, or nobody to read from it.
+pub(crate) fn is_writable(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
+    let now = Timespec::default();
+    Ok(rustix::event::poll(&mut fds, Some(&now))? > 0)
 }
 
 /// Whether a descriptor is a connected socket of the right kind.

@@ -84,7 +84,9 @@ pub(crate) struct SendArgs {
 ///
 /// It ends after `--count` messages, when the sender has closed, or when nobody reads what it prints any
 /// more (as with `head`; that is no failure). If the sender dies, everything that it had sent is printed
-/// first. Messages are received no faster than they are printed.
+/// first. Where messages were lost and others may follow (a datagram that was too long, a writer of a
+/// FIFO that died within a message), it says so, goes on, and fails at the end. Messages are received no
+/// faster than they are printed.
 #[derive(Debug, Parser)]
 pub(crate) struct RecvArgs {
     /// Where to receive from

@@ -11,6 +11,8 @@ pub(crate) enum Failure {
     Error(Error),
     /// The command line is wrong in a way that clap cannot see: exit code 2.
     Usage(AddressError),
+    /// So many messages were lost, of each of which it was said: exit code 1.
+    Lost(u64),
     /// A signal asked it to end: 128 and the signal's number.
     Signal(u8),
 }
@@ -21,14 +23,27 @@ impl Failure {
     }
 
     /// Says it, in one line.
-    pub(crate) fn report(self) -> ExitCode {
-        let (line, code) = match self {
-            Self::Error(error) => (error.to_string(), 1),
-            Self::Usage(error) => (error.to_string(), 2),
-            Self::Signal(number) => return ExitCode::from(128 + number),
+    pub(crate) fn say(&self) {
+        let line = match self {
+            Self::Error(error) => error.to_string(),
+            Self::Usage(error) => error.to_string(),
+            Self::Lost(1) => "a message was lost; everything else was received".to_owned(),
+            Self::Lost(count) => {
+                format!("{count} messages were lost; everything else was received")
+            }
+            Self::Signal(_) => return,
         };
         let _nobody_to_tell = writeln!(io::stderr(), "sinew: {line}");
-        ExitCode::from(code)
+    }
+
+    /// Says it, and what to end with.
+    pub(crate) fn report(self) -> ExitCode {
+        self.say();
+        ExitCode::from(match self {
+            Self::Error(_) | Self::Lost(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Signal(number) => 128 + number,
+        })
     }
 }
 

@@ -51,20 +51,34 @@ async fn receive(
         left: count.unwrap_or(u64::MAX),
         error: None,
     };
+    let mut lost = 0;
     loop {
         let batch = tokio::select! {
-            batch = batches.next() => batch?,
-            () = output.unread() => return Ok(()),
+            batch = batches.next() => batch,
+            () = output.unread() => break,
+        };
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(Failure::Error(error)) if error.is_recoverable() => {
+                lost += error.lost().unwrap_or(1);
+                Failure::Error(error).say();
+                continue;
+            }
+            Err(failure) => return Err(failure),
         };
         if batch.is_empty() {
-            return Ok(());
+            break;
         }
         for message in &batch {
             progress.add(message.payload().len());
         }
         if !output.print(batch).await {
-            return Ok(());
+            break;
         }
+    }
+    match lost {
+        0 => Ok(()),
+        _ => Err(Failure::Lost(lost)),
     }
 }
 

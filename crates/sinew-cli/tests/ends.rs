@@ -281,3 +281,83 @@ fn no_progress_where_it_is_not_wanted() {
     assert_eq!(on_a_terminal(&["--quiet"], 20), "");
     assert_eq!(on_a_terminal(&[], 1), "");
 }
+
+/// What was lost is said, and what comes after it is printed all the same.
+#[test]
+fn a_loss_is_not_the_end() {
+    let place = Place::new();
+    let address = format!("unix-dgram:{}?max-message=8", place.path().display());
+    let receiver = start(&["recv", "-n", "2", &address]);
+    place.until_bound();
+    let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    for text in ["short", "much too long for it", "last"] {
+        socket.send_to(text.as_bytes(), place.path()).unwrap();
+    }
+    let ended = receiver.end();
+    assert_eq!(ended.stdout, b"short\nlast\n");
+    let said = [
+        "20 bytes",
+        "a message was lost; everything else was received",
+    ];
+    for part in said {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+    assert_eq!(ended.code, Some(1));
+}
+
+/// A sender that is interrupted removes what it was told to remove.
+#[test]
+fn nothing_is_left_of_an_interrupted_sender() {
+    let id = std::process::id();
+    let (queue, memory) = (
+        format!("sinew-ends-{id}"),
+        format!("/dev/shm/sinew-ends-{id}"),
+    );
+    let place = Place::new();
+    let (ring, copy) = (place.file("ring"), place.file("copy"));
+    let exists = |path: &str| std::path::Path::new(path).exists();
+    for (address, there) in [
+        (format!("mq:/{queue}?create&unlink"), ""),
+        (
+            format!("posixshm:/sinew-ends-{id}?create&unlink"),
+            memory.as_str(),
+        ),
+        (
+            format!("mmap:{}?create&unlink", ring.display()),
+            ring.to_str().unwrap(),
+        ),
+    ] {
+        let mut sender = Running::start(sinew(&["send", &address]).stdin(Stdio::piped()));
+        let mut stdin = sender.child.stdin.take().unwrap();
+        stdin.write_all(b"first\n").unwrap();
+        match there {
+            // Of which the file system may not be mounted.
+            "" => process::until("it is not made", || {
+                let look = start(&["send", &format!("mq:/{queue}"), "second"]).end();
+                look.code == Some(0)
+            }),
+            path => process::until("it is not made", || exists(path)),
+        }
+        sender.signal(Signal::INT);
+        assert_eq!(sender.end().code, Some(130));
+        match there {
+            "" => {
+                let gone = start(&["recv", &format!("mq:/{queue}")]).end();
+                gone.failed(1, &["ENOENT"]);
+            }
+            path => assert!(!exists(path), "{path}"),
+        }
+    }
+
+    // And a program that was started is not told that this was all.
+    let program = format!("exec:sh -c 'cat; touch {}'", copy.display());
+    let mut sender = Running::start(sinew(&["send", &program]).stdin(Stdio::piped()));
+    let mut stdin = sender.child.stdin.take().unwrap();
+    stdin.write_all(b"first\n").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    sender.signal(Signal::INT);
+    let ended = sender.end();
+    assert_eq!((ended.code, &*ended.stdout), (Some(130), &b"first\n"[..]));
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(!copy.exists());
+}

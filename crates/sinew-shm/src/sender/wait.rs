@@ -198,8 +198,10 @@ impl Sender {
             }
         }
         self.link.register(Half::Sender, cx.waker());
-        self.arm();
+        // Before it arms: a ring that was taken in after that might have been for some room, but not for enough,
+        // and the receiver rings once each time that it finds this end armed.
         self.link.poll_events(Half::Sender)?;
+        self.arm();
         let room = match blocked {
             Blocked::Room { len, memory } => self.watch_for_room(len, memory)?,
             Blocked::Socket => self.link.poll_writable(cx)?.is_ready(),
@@ -243,8 +245,9 @@ impl Sender {
                 None => Parker::new(&self.link)?,
             };
             self.link.register(Half::Sender, parker.waker());
-            self.arm();
+            // As in a task.
             self.link.drain_now(Half::Sender)?;
+            self.arm();
             let room = match blocked {
                 Blocked::Room { len, memory } => self.watch_for_room(len, memory)?,
                 Blocked::Socket => false,

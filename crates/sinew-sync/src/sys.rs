@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use io_uring::{IoUring, opcode, squeue};
+use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Timespec, WaitFlags, WaitPtr, WaitvFlags};
 use sinew_core::StableFd;
@@ -165,6 +165,19 @@ impl Ring {
                     errno => return Err(errno.unwrap_or(Errno::IO)),
                 },
             }
+        }
+    }
+
+    /// Hands over what is queued, and waits for a completion that was not reaped yet, or until `limit` is over.
+    pub(crate) fn wait_for_any(&self, limit: Duration) -> Result<(), Errno> {
+        let limit = types::Timespec::from(limit);
+        let args = types::SubmitArgs::new().timespec(&limit);
+        match self.ring.submitter().submit_with_args(1, &args) {
+            Ok(_) => Ok(()),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::INTR | Errno::TIME) => Ok(()),
+                errno => Err(errno.unwrap_or(Errno::IO)),
+            },
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use sinew_core::{AsyncIo, Error, ErrorKind};
@@ -14,6 +15,8 @@ use crate::sys::{self, Ring, RingFd};
 
 /// The number of completions that nobody waits for.
 const CANCELLATION: u64 = u64::MAX;
+/// For how long a runtime that ends waits for what the kernel has to say of its waits. It takes microseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Uring {
     state: Mutex<State>,
@@ -86,6 +89,11 @@ impl Uring {
             // Where it cannot be asked for now, the wait ends with the next wake-up, which is passed on. If it is asked
             // for later and meets another's wait, that one begins anew.
             let _later = state.ring.cancel(key as u64, CANCELLATION);
+            // It may have been woken before, and this runtime may never look again.
+            let mut reaped = Vec::new();
+            state.reap(&mut reaped);
+            drop(state);
+            settle(&mut reaped);
         }
     }
 
@@ -114,23 +122,48 @@ impl Uring {
         }
     }
 
+    /// Ends all waits: those that were woken with that, the others with the runtime.
     pub(super) fn shut_down(&self) {
-        let slots: Vec<Arc<Slot>> = {
+        let (mut reaped, left) = {
             let mut state = self.lock();
             state.shut_down = true;
-            let State { ring, waits, .. } = &mut *state;
-            for (key, _) in waits.iter() {
-                let _ends_with_the_ring = ring.cancel(key as u64, CANCELLATION);
-            }
-            waits.iter().map(|(_, slot)| slot.clone()).collect()
+            (state.cancel_all(), state.slots())
         };
-        for slot in slots {
+        reaped.retain(|(slot, result)| {
+            let is_woken = outcome(*result) == Outcome::Woken;
+            if is_woken {
+                end(slot, Outcome::Woken);
+            }
+            !is_woken
+        });
+        for slot in reaped.into_iter().map(|(slot, _)| slot).chain(left) {
             slot.complete(Outcome::ShutDown);
         }
     }
 }
 
 impl State {
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        self.waits.iter().map(|(_, slot)| slot.clone()).collect()
+    }
+
+    /// Cancels all waits, and takes what comes of that until the kernel has none left, or does not get on with it.
+    fn cancel_all(&mut self) -> Reaped {
+        let mut reaped = Vec::new();
+        let keys: Vec<usize> = self.waits.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let _ends_with_the_ring = self.ring.cancel(key as u64, CANCELLATION);
+        }
+        let begun = Instant::now();
+        loop {
+            self.reap(&mut reaped);
+            let left = PATIENCE.saturating_sub(begun.elapsed());
+            if self.waits.is_empty() || left.is_zero() || self.ring.wait_for_any(left).is_err() {
+                return reaped;
+            }
+        }
+    }
+
     fn reap(&mut self, reaped: &mut Reaped) {
         self.ring.reap(&mut self.completed);
         for (key, result) in self.completed.drain(..) {
@@ -145,20 +178,28 @@ impl State {
 /// Outside of the lock: a waker may do anything.
 fn settle(reaped: &mut Reaped) {
     for (slot, result) in reaped.drain(..) {
-        const CHANGED: [Errno; 3] = [
-            Errno::AGAIN,
-            // Also when the thread ended that had begun the wait.
-            Errno::CANCELED,
-            Errno::INTR,
-        ];
-        let outcome = match -result {
-            ..=0 => Outcome::Woken,
-            errno if CHANGED.iter().any(|known| known.raw_os_error() == errno) => Outcome::Changed,
-            errno => Outcome::Failed(errno),
-        };
-        if !slot.complete(outcome) && outcome == Outcome::Woken {
-            sys::wake(&slot.word, 1);
-        }
+        end(&slot, outcome(result));
+    }
+}
+
+fn outcome(result: i32) -> Outcome {
+    const CHANGED: [Errno; 3] = [
+        Errno::AGAIN,
+        // Also when the thread ended that had begun the wait.
+        Errno::CANCELED,
+        Errno::INTR,
+    ];
+    match -result {
+        ..=0 => Outcome::Woken,
+        errno if CHANGED.iter().any(|known| known.raw_os_error() == errno) => Outcome::Changed,
+        errno => Outcome::Failed(errno),
+    }
+}
+
+/// Tells who waits. A wake-up that nobody sees is passed on.
+fn end(slot: &Slot, outcome: Outcome) {
+    if !slot.complete(outcome) && outcome == Outcome::Woken {
+        sys::wake(&slot.word, 1);
     }
 }
 

@@ -1,0 +1,79 @@
+//! Wake-ups that the kernel has delivered, and nobody has seen.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests")]
+
+use std::pin::Pin;
+use std::sync::atomic::AtomicU32;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use sinew_memory::Region;
+use sinew_sync::{Backend, Driver, Wait, Word, wake};
+use tokio::runtime::Runtime;
+
+/// What only a hang takes longer than.
+const HANG: Duration = Duration::from_secs(20);
+
+/// A runtime with a ring; `None` where that is not to be had.
+fn with_ring() -> Option<(Runtime, Driver)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    match runtime.block_on(async { Driver::start(Backend::Uring) }) {
+        Ok(driver) => Some((runtime, driver)),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+fn begin(driver: &Driver, word: &Word) -> Pin<Box<Wait>> {
+    let mut wait = Box::pin(driver.wait(word, 0));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(Future::poll(wait.as_mut(), &mut cx).is_pending());
+    wait
+}
+
+/// As many of one runtime wait as asked for, and then one of another; one is woken, and `end` makes away with the
+/// runtime's. The other gets the wake-up.
+fn passed_on(waits: usize, end: impl FnOnce(Runtime, Vec<Pin<Box<Wait>>>)) {
+    let (Some((runtime, driver)), Some((other, others))) = (with_ring(), with_ring()) else {
+        return;
+    };
+    let region = Region::anonymous(4096).unwrap();
+    let word = region.view::<AtomicU32>(0).unwrap();
+    let waits = (0..waits).map(|_| begin(&driver, &word)).collect();
+    let last = begin(&others, &word);
+    wake(&word, 1);
+    end(runtime, waits);
+    let woken = other.block_on(async { tokio::time::timeout(HANG, last).await });
+    woken.unwrap().unwrap();
+}
+
+#[test]
+fn a_dropped_wait_passes_on_what_was_not_reaped() {
+    passed_on(1, |runtime, waits| {
+        drop(waits);
+        // It lives on, without ever looking again.
+        std::mem::forget(runtime);
+    });
+}
+
+#[test]
+fn a_runtime_that_ends_passes_on_what_was_not_reaped() {
+    passed_on(1, |runtime, waits| {
+        drop(runtime);
+        drop(waits);
+    });
+}
+
+#[test]
+fn what_was_passed_on_within_a_ring_is_passed_on_again() {
+    passed_on(2, |runtime, mut waits| {
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(5)).await });
+        drop(waits.remove(0));
+        drop(waits);
+        drop(runtime);
+    });
+}

@@ -89,7 +89,7 @@ impl Core {
     }
 
     #[inline]
-    fn clean(&self) -> Clean {
+    pub(super) fn clean(&self) -> Clean {
         match self.clean.load(Ordering::Acquire) {
             0 => Clean::Yes,
             1 => Clean::OwnerDied,
@@ -102,14 +102,6 @@ impl Core {
         if self.state.unlock() {
             self.wake();
         }
-    }
-
-    pub(super) fn is_poisoned(&self) -> bool {
-        self.clean() == Clean::Poisoned
-    }
-
-    pub(super) fn is_unclean(&self) -> bool {
-        self.clean() != Clean::Yes
     }
 
     /// After a reader has left.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sinew_core::{Error, ErrorKind};
 use sinew_integration_tests::{Peer, Random, Watchdog, scaled};
 use sinew_memory::Region;
-use sinew_sync::{Backend, Barrier, Condvar, Driver, Event, LockError, Mutex, RwLock};
+use sinew_sync::{Backend, Barrier, Condvar, Driver, Event, LockError, Mutex, RwLock, wake};
 
 const PEER: &str = env!("CARGO_BIN_EXE_lock_peer");
 const BACKENDS: [Backend; 2] = [Backend::Uring, Backend::Waitv];
@@ -278,6 +278,32 @@ fn killed_readers_and_writers() {
             assert_eq!(*table.rwlock.read().await.unwrap(), [1, 0]);
         });
     }
+}
+
+/// A thread that waits for a dead holder, and is woken again and again, finds out all the same.
+#[test]
+fn a_thread_that_is_kept_awake_finds_a_dead_holder() {
+    let _watchdog = Watchdog::within(
+        "sync_lock::a_thread_that_is_kept_awake_finds_a_dead_holder",
+        Duration::from_secs(60),
+    );
+    let table = Table::new(2);
+    let turn = table.region.view::<AtomicU32>(16).unwrap();
+    let mut peer = Peer::start(PEER, &["hold", &table.path, "mutex"]);
+    assert_eq!(peer.line(), "held");
+    let waiter = std::thread::spawn({
+        let mutex = table.mutex.clone();
+        move || {
+            let locked = mutex.blocking_lock(None);
+            locked.unwrap_err().is_owner_died()
+        }
+    });
+    peer.kill();
+    while !waiter.is_finished() {
+        wake(&turn, u32::MAX);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(waiter.join().unwrap());
 }
 
 /// A writer is killed while it waits for a reader to go: whoever reads next waits for that reader, too, and does not

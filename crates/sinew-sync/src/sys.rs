@@ -127,39 +127,49 @@ impl Ring {
         rustix::io::fcntl_dupfd_cloexec(fd, 0).map(RingFd)
     }
 
-    /// Starts to wait for `word`, under the number `key`.
+    /// Queues a wait for `word`, under the number `key`. It is not queued if this fails.
     ///
     /// The caller keeps the word mapped until the completion of that number was reaped.
     pub(crate) fn wait(&mut self, word: &AtomicU32, expected: u32, key: u64) -> Result<(), Errno> {
         let entry = opcode::FutexWait::new(word.as_ptr(), u64::from(expected), ANY, SIZE_U32)
             .build()
             .user_data(key);
-        self.push(&entry)
+        self.queue(&entry)
     }
 
     /// Asks for the wait of that number to end; its completion comes either way, and one of number `own`.
     pub(crate) fn cancel(&mut self, key: u64, own: u64) -> Result<(), Errno> {
         let entry = opcode::AsyncCancel::new(key).build().user_data(own);
-        self.push(&entry)
-    }
-
-    fn push(&mut self, entry: &squeue::Entry) -> Result<(), Errno> {
-        // SAFETY: the words that the entry names stay mapped until its completion, by the callers'
-        // contract; it names nothing else.
-        if unsafe { self.ring.submission().push(entry) }.is_err() {
-            // What an earlier failure left behind.
-            self.submit()?;
-            // SAFETY: as above.
-            unsafe { self.ring.submission().push(entry) }.map_err(|_| Errno::BUSY)?;
-        }
+        self.queue(&entry)?;
         self.submit()
     }
 
-    /// Hands over what is queued, and has the kernel move what did not fit into the completion queue.
-    pub(crate) fn submit(&self) -> Result<(), Errno> {
+    fn queue(&mut self, entry: &squeue::Entry) -> Result<(), Errno> {
+        // SAFETY: the words that the entry names stay mapped until its completion, by the callers'
+        // contract; it names nothing else.
+        if unsafe { self.ring.submission().push(entry) }.is_ok() {
+            return Ok(());
+        }
+        // What an earlier failure left behind. Some of it may have gone even if not all has.
+        let submitted = self.submit();
+        // SAFETY: as above.
+        unsafe { self.ring.submission().push(entry) }
+            .map_err(|_| submitted.err().unwrap_or(Errno::BUSY))
+    }
+
+    /// Hands over all that is queued, and has the kernel move what did not fit into the completion queue.
+    pub(crate) fn submit(&mut self) -> Result<(), Errno> {
         loop {
             match self.ring.submit() {
-                Ok(_) => return Ok(()),
+                Ok(taken) => {
+                    if self.ring.submission().is_empty() {
+                        return Ok(());
+                    }
+                    // The kernel stops early when it lacks memory.
+                    if taken == 0 {
+                        return Err(Errno::AGAIN);
+                    }
+                }
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::INTR) => {}
                     errno => return Err(errno.unwrap_or(Errno::IO)),
@@ -185,19 +195,26 @@ impl Ring {
     pub(crate) fn reap(&mut self, completed: &mut Vec<(u64, i32)>) {
         loop {
             let overflow = self.ring.submission().cq_overflow();
-            let before = completed.len();
-            completed.extend(
-                self.ring
-                    .completion()
-                    .map(|entry| (entry.user_data(), entry.result())),
-            );
-            if overflow {
-                // A failure leaves them where they are, for the next time.
-                let _later = self.submit();
-            } else if completed.len() == before {
+            let took = self.take_completed(completed);
+            if !overflow && !took {
+                return;
+            }
+            // A failure leaves them where they are, for the next time.
+            if overflow && self.submit().is_err() && !self.take_completed(completed) {
                 return;
             }
         }
+    }
+
+    /// Whether there was something.
+    fn take_completed(&mut self, completed: &mut Vec<(u64, i32)>) -> bool {
+        let before = completed.len();
+        completed.extend(
+            self.ring
+                .completion()
+                .map(|entry| (entry.user_data(), entry.result())),
+        );
+        completed.len() > before
     }
 }
 

@@ -59,18 +59,10 @@ impl Uring {
         if state.shut_down {
             return Err(Outcome::ShutDown);
         }
-        let key = state.waits.insert(slot.clone());
-        slot.set_key(key);
-        let mut begun = state.ring.wait(&slot.word, slot.expected, key as u64);
-        if matches!(begun, Err(Errno::BUSY | Errno::AGAIN)) {
-            // The completion queue is full: make room, and hand over again what is queued.
-            let mut reaped = Vec::new();
-            state.reap(&mut reaped);
-            begun = state.ring.submit();
-            drop(state);
-            settle(&mut reaped);
-        }
-        // What failed to be handed over stays queued, and may begin later: its slot stays for that.
+        let mut reaped = Vec::new();
+        let begun = state.begin(slot, &mut reaped);
+        drop(state);
+        settle(&mut reaped);
         begun.map_err(|errno| {
             slot.abandon();
             Outcome::Failed(errno.raw_os_error())
@@ -147,12 +139,36 @@ impl State {
         self.waits.iter().map(|(_, slot)| slot.clone()).collect()
     }
 
+    fn begin(&mut self, slot: &Arc<Slot>, reaped: &mut Reaped) -> Result<(), Errno> {
+        let key = self.waits.insert(slot.clone());
+        slot.set_key(key);
+        let mut queued = self.ring.wait(&slot.word, slot.expected, key as u64);
+        if is_full(queued) {
+            self.reap(reaped);
+            queued = self.ring.wait(&slot.word, slot.expected, key as u64);
+        }
+        if queued.is_err() {
+            self.waits.try_remove(key);
+            return queued;
+        }
+        let submitted = self.ring.submit();
+        if !is_full(submitted) {
+            return submitted;
+        }
+        self.reap(reaped);
+        // What fails to be handed over stays queued, and may begin later: its slot stays for that.
+        self.ring.submit()
+    }
+
     /// Cancels all waits, and takes what comes of that until the kernel has none left, or does not get on with it.
     fn cancel_all(&mut self) -> Reaped {
         let mut reaped = Vec::new();
         let keys: Vec<usize> = self.waits.iter().map(|(key, _)| key).collect();
         for key in keys {
-            let _ends_with_the_ring = self.ring.cancel(key as u64, CANCELLATION);
+            if self.ring.cancel(key as u64, CANCELLATION).is_err() {
+                self.reap(&mut reaped);
+                let _ends_with_the_ring = self.ring.cancel(key as u64, CANCELLATION);
+            }
         }
         let begun = Instant::now();
         loop {
@@ -180,6 +196,11 @@ fn settle(reaped: &mut Reaped) {
     for (slot, result) in reaped.drain(..) {
         end(&slot, outcome(result));
     }
+}
+
+/// Whether room in the completion queue may be what it takes.
+fn is_full(result: Result<(), Errno>) -> bool {
+    matches!(result, Err(Errno::BUSY | Errno::AGAIN))
 }
 
 fn outcome(result: i32) -> Outcome {

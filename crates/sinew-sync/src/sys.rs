@@ -84,7 +84,7 @@ impl WaitList {
     }
 }
 
-/// The ring's descriptor, to be waited for.
+/// The ring's descriptor, or a timer's, to be waited for.
 #[derive(Debug)]
 pub(crate) struct RingFd(pub(crate) std::os::fd::OwnedFd);
 

@@ -1,13 +1,19 @@
-//! Wake-ups that the kernel has delivered, and nobody has seen.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests")]
+//! Wake-ups that the kernel has delivered, and nobody has seen; what is looked after.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "these are tests"
+)]
 
 use std::pin::Pin;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use sinew_memory::Region;
-use sinew_sync::{Backend, Driver, Wait, Word, wake};
+use sinew_sync::{Backend, Driver, Wait, Watch, Word, wake};
 use tokio::runtime::Runtime;
 
 /// What only a hang takes longer than.
@@ -76,4 +82,67 @@ fn what_was_passed_on_within_a_ring_is_passed_on_again() {
         drop(waits);
         drop(runtime);
     });
+}
+
+/// A runtime that runs on a thread, with its driver.
+fn running(builder: &mut tokio::runtime::Builder) -> Driver {
+    let runtime = builder.build().unwrap();
+    let driver = runtime.block_on(async { Driver::current().unwrap() });
+    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    driver
+}
+
+fn watched(driver: &Driver) -> (Watch, mpsc::Receiver<()>) {
+    let (looked, looks) = mpsc::channel();
+    let watch = driver.watch(move || {
+        let _sent = looked.send(());
+    });
+    (watch, looks)
+}
+
+/// Also from outside of a runtime.
+#[test]
+fn a_runtime_with_a_ring_looks_after_things_without_timers() {
+    if with_ring().is_none() {
+        return;
+    }
+    let driver = running(tokio::runtime::Builder::new_current_thread().enable_io());
+    let (_watch, looks) = watched(&driver);
+    for _ in 0..3 {
+        looks.recv_timeout(HANG).unwrap();
+    }
+}
+
+#[test]
+fn a_look_that_panics_keeps_none_of_the_others_from_being_looked_after() {
+    let driver = running(tokio::runtime::Builder::new_current_thread().enable_all());
+    let (looked, panicked) = mpsc::channel();
+    let _panics = driver.watch(move || {
+        let _sent = looked.send(());
+        panic!("as it is meant to");
+    });
+    panicked.recv_timeout(HANG).unwrap();
+    let (_watch, looks) = watched(&driver);
+    for _ in 0..3 {
+        looks.recv_timeout(HANG).unwrap();
+    }
+    assert!(panicked.try_recv().is_err(), "it is not called again");
+}
+
+#[test]
+fn a_look_may_end_its_own_watch() {
+    let driver = running(tokio::runtime::Builder::new_current_thread().enable_all());
+    let own = Arc::new(Mutex::new(None));
+    let (looked, ended) = mpsc::channel();
+    let watch = driver.watch({
+        let own = own.clone();
+        move || {
+            drop(own.lock().unwrap().take());
+            let _sent = looked.send(());
+        }
+    });
+    *own.lock().unwrap() = Some(watch);
+    ended.recv_timeout(HANG).unwrap();
+    let (_watch, looks) = watched(&driver);
+    looks.recv_timeout(HANG).unwrap();
 }

@@ -6,8 +6,9 @@
     reason = "these are tests"
 )]
 
+use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -145,4 +146,36 @@ fn a_look_may_end_its_own_watch() {
     ended.recv_timeout(HANG).unwrap();
     let (_watch, looks) = watched(&driver);
     looks.recv_timeout(HANG).unwrap();
+}
+
+/// Of many waits of a thread one is for a word that is gone: that one fails.
+#[test]
+fn a_word_that_is_gone_fails_no_other_wait() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let driver = match Driver::start(Backend::Waitv) {
+            Ok(driver) => driver,
+            Err(error) => {
+                eprintln!("skipped: {error}");
+                return;
+            }
+        };
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let gone = Region::from_file(file.as_fd(), 4096, "truncated").unwrap();
+        let gone = gone.view::<AtomicU32>(0).unwrap();
+        let word = Region::anonymous(4096).unwrap();
+        let word = word.view::<AtomicU32>(0).unwrap();
+        let wait = begin(&driver, &word);
+        file.set_len(0).unwrap();
+        let failed = tokio::time::timeout(HANG, driver.wait(&gone, 0)).await;
+        assert!(failed.unwrap().is_err());
+        word.store(1, Ordering::Release);
+        wake(&word, 1);
+        let woken = tokio::time::timeout(HANG, wait).await;
+        woken.unwrap().unwrap();
+    });
 }

@@ -249,3 +249,19 @@ pub(crate) fn at_fork(in_child: extern "C" fn()) -> Result<(), Errno> {
         errno => Err(Errno::from_raw_os_error(errno)),
     }
 }
+
+/// Forks a child that does some work, and is killed if that takes too long. It exits with zero unless the work panics.
+#[cfg(test)]
+pub(crate) fn fork(work: impl FnOnce()) -> rustix::process::Pid {
+    // SAFETY: the child does what glibc allows it after a fork: it allocates, starts threads and makes system calls.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: without a handler, the signal ends the process.
+            unsafe { libc::alarm(20) };
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            // SAFETY: it ends the process, and runs nothing of the parent's.
+            unsafe { libc::_exit(i32::from(done.is_err())) }
+        }
+        pid => rustix::process::Pid::from_raw(pid).unwrap(),
+    }
+}

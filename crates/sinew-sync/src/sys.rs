@@ -100,6 +100,9 @@ unsafe impl StableFd for RingFd {}
 /// An instance of io_uring on which futexes are waited for.
 pub(crate) struct Ring {
     ring: IoUring,
+    /// How often it is to fail as a kernel does that lacks memory.
+    #[cfg(test)]
+    pub(crate) refusals: usize,
 }
 
 impl Ring {
@@ -117,7 +120,11 @@ impl Ring {
         if !supported || !ring.params().is_feature_nodrop() {
             return Err(Errno::OPNOTSUPP);
         }
-        Ok(Self { ring })
+        Ok(Self {
+            ring,
+            #[cfg(test)]
+            refusals: 0,
+        })
     }
 
     /// Another descriptor of the same ring.
@@ -159,6 +166,11 @@ impl Ring {
 
     /// Hands over all that is queued, and has the kernel move what did not fit into the completion queue.
     pub(crate) fn submit(&mut self) -> Result<(), Errno> {
+        #[cfg(test)]
+        if let Some(fewer) = self.refusals.checked_sub(1) {
+            self.refusals = fewer;
+            return Err(Errno::AGAIN);
+        }
         loop {
             match self.ring.submit() {
                 Ok(taken) => {

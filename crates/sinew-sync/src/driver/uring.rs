@@ -238,3 +238,38 @@ impl fmt::Debug for Uring {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::task::Waker;
+
+    use sinew_memory::Region;
+
+    use super::*;
+
+    /// The submission queue fills with what the kernel did not take.
+    #[test]
+    fn a_wait_has_begun_or_failed() {
+        let Ok((uring, _fd)) = Uring::new() else {
+            return;
+        };
+        let region = Region::anonymous(4096).unwrap();
+        let word = region.view::<AtomicU32>(0).unwrap();
+        let begin = || uring.begin(&Slot::new(word.clone(), 0, Waker::noop().clone()));
+
+        uring.lock().ring.refusals = usize::MAX;
+        for _ in 0..200 {
+            assert!(begin().is_err());
+        }
+        let queued = uring.waits();
+        assert!(queued < 200, "those that are not even queued leave nothing");
+
+        uring.lock().ring.refusals = 1;
+        assert!(begin().is_ok());
+        assert_eq!(uring.waits(), queued + 1);
+        assert_eq!(sys::wake(&word, u32::MAX), queued + 1, "all have begun");
+        uring.shut_down();
+        assert_eq!(uring.waits(), 0);
+    }
+}

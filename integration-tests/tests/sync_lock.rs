@@ -3,13 +3,13 @@
 use std::fs::OpenOptions;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sinew_core::{Error, ErrorKind};
 use sinew_integration_tests::{Peer, Random, Watchdog, scaled};
 use sinew_memory::Region;
-use sinew_sync::{Backend, Barrier, Condvar, Driver, Event, LockError, Mutex, RwLock};
+use sinew_sync::{Backend, Barrier, Condvar, Driver, Event, LockError, Mutex, RwLock, wake};
 
 const PEER: &str = env!("CARGO_BIN_EXE_lock_peer");
 const BACKENDS: [Backend; 2] = [Backend::Uring, Backend::Waitv];
@@ -17,6 +17,7 @@ const BACKENDS: [Backend; 2] = [Backend::Uring, Backend::Waitv];
 /// A file with everything in it that the second process attaches to.
 struct Table {
     path: String,
+    region: Region,
     mutex: Mutex<[u64; 2]>,
     rwlock: RwLock<[u64; 2]>,
     barrier: Barrier,
@@ -45,6 +46,7 @@ impl Table {
             ping: Event::create(&region, 4096).unwrap(),
             pong: Event::create(&region, 4160).unwrap(),
             path,
+            region,
             _directory: directory,
         }
     }
@@ -274,6 +276,68 @@ fn killed_readers_and_writers() {
             peer.kill();
             reader.await.unwrap();
             assert_eq!(*table.rwlock.read().await.unwrap(), [1, 0]);
+        });
+    }
+}
+
+/// A thread that waits for a dead holder, and is woken again and again, finds out all the same.
+#[test]
+fn a_thread_that_is_kept_awake_finds_a_dead_holder() {
+    let _watchdog = Watchdog::within(
+        "sync_lock::a_thread_that_is_kept_awake_finds_a_dead_holder",
+        Duration::from_secs(60),
+    );
+    let table = Table::new(2);
+    let turn = table.region.view::<AtomicU32>(16).unwrap();
+    let mut peer = Peer::start(PEER, &["hold", &table.path, "mutex"]);
+    assert_eq!(peer.line(), "held");
+    let waiter = std::thread::spawn({
+        let mutex = table.mutex.clone();
+        move || {
+            let locked = mutex.blocking_lock(None);
+            locked.unwrap_err().is_owner_died()
+        }
+    });
+    peer.kill();
+    while !waiter.is_finished() {
+        wake(&turn, u32::MAX);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(waiter.join().unwrap());
+}
+
+/// A writer is killed while it waits for a reader to go: whoever reads next waits for that reader, too, and does not
+/// keep itself awake with it.
+#[test]
+fn a_reader_rests_while_another_keeps_a_dead_writers_lock() {
+    let _watchdog =
+        Watchdog::new("sync_lock::a_reader_rests_while_another_keeps_a_dead_writers_lock");
+    for backend in BACKENDS {
+        let table = Table::new(2);
+        // The word that is changed with each wake-up.
+        let turn = table.region.view::<AtomicU32>(1024 + 16).unwrap();
+        runtime(backend).block_on(async {
+            let long = table.rwlock.read().await.unwrap();
+            let mut peer = Peer::start(PEER, &["hold", &table.path, "write"]);
+            while table.rwlock.try_read().unwrap().is_some() {
+                tokio::task::yield_now().await;
+            }
+            peer.kill();
+            let reader = tokio::spawn({
+                let rwlock = table.rwlock.clone();
+                async move {
+                    let died = rwlock.read().await.unwrap_err().into_owner_died();
+                    drop(died.unwrap().recover());
+                }
+            });
+            let before = turn.load(Ordering::Acquire);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let turns = turn.load(Ordering::Acquire).wrapping_sub(before);
+            assert!(turns < 10, "{turns} wake-ups");
+            assert!(!reader.is_finished(), "it has no reason to be");
+            drop(long);
+            reader.await.unwrap();
+            assert_eq!(*table.rwlock.read().await.unwrap(), [0, 0]);
         });
     }
 }

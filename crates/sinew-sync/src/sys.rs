@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use io_uring::{IoUring, opcode, squeue};
+use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Timespec, WaitFlags, WaitPtr, WaitvFlags};
 use sinew_core::StableFd;
@@ -84,7 +84,7 @@ impl WaitList {
     }
 }
 
-/// The ring's descriptor, to be waited for.
+/// The ring's descriptor, or a timer's, to be waited for.
 #[derive(Debug)]
 pub(crate) struct RingFd(pub(crate) std::os::fd::OwnedFd);
 
@@ -100,6 +100,9 @@ unsafe impl StableFd for RingFd {}
 /// An instance of io_uring on which futexes are waited for.
 pub(crate) struct Ring {
     ring: IoUring,
+    /// How often it is to fail as a kernel does that lacks memory.
+    #[cfg(test)]
+    pub(crate) refusals: usize,
 }
 
 impl Ring {
@@ -117,7 +120,11 @@ impl Ring {
         if !supported || !ring.params().is_feature_nodrop() {
             return Err(Errno::OPNOTSUPP);
         }
-        Ok(Self { ring })
+        Ok(Self {
+            ring,
+            #[cfg(test)]
+            refusals: 0,
+        })
     }
 
     /// Another descriptor of the same ring.
@@ -127,39 +134,54 @@ impl Ring {
         rustix::io::fcntl_dupfd_cloexec(fd, 0).map(RingFd)
     }
 
-    /// Starts to wait for `word`, under the number `key`.
+    /// Queues a wait for `word`, under the number `key`. It is not queued if this fails.
     ///
     /// The caller keeps the word mapped until the completion of that number was reaped.
     pub(crate) fn wait(&mut self, word: &AtomicU32, expected: u32, key: u64) -> Result<(), Errno> {
         let entry = opcode::FutexWait::new(word.as_ptr(), u64::from(expected), ANY, SIZE_U32)
             .build()
             .user_data(key);
-        self.push(&entry)
+        self.queue(&entry)
     }
 
     /// Asks for the wait of that number to end; its completion comes either way, and one of number `own`.
     pub(crate) fn cancel(&mut self, key: u64, own: u64) -> Result<(), Errno> {
         let entry = opcode::AsyncCancel::new(key).build().user_data(own);
-        self.push(&entry)
-    }
-
-    fn push(&mut self, entry: &squeue::Entry) -> Result<(), Errno> {
-        // SAFETY: the words that the entry names stay mapped until its completion, by the callers'
-        // contract; it names nothing else.
-        if unsafe { self.ring.submission().push(entry) }.is_err() {
-            // What an earlier failure left behind.
-            self.submit()?;
-            // SAFETY: as above.
-            unsafe { self.ring.submission().push(entry) }.map_err(|_| Errno::BUSY)?;
-        }
+        self.queue(&entry)?;
         self.submit()
     }
 
-    /// Hands over what is queued, and has the kernel move what did not fit into the completion queue.
-    pub(crate) fn submit(&self) -> Result<(), Errno> {
+    fn queue(&mut self, entry: &squeue::Entry) -> Result<(), Errno> {
+        // SAFETY: the words that the entry names stay mapped until its completion, by the callers'
+        // contract; it names nothing else.
+        if unsafe { self.ring.submission().push(entry) }.is_ok() {
+            return Ok(());
+        }
+        // What an earlier failure left behind. Some of it may have gone even if not all has.
+        let submitted = self.submit();
+        // SAFETY: as above.
+        unsafe { self.ring.submission().push(entry) }
+            .map_err(|_| submitted.err().unwrap_or(Errno::BUSY))
+    }
+
+    /// Hands over all that is queued, and has the kernel move what did not fit into the completion queue.
+    pub(crate) fn submit(&mut self) -> Result<(), Errno> {
+        #[cfg(test)]
+        if let Some(fewer) = self.refusals.checked_sub(1) {
+            self.refusals = fewer;
+            return Err(Errno::AGAIN);
+        }
         loop {
             match self.ring.submit() {
-                Ok(_) => return Ok(()),
+                Ok(taken) => {
+                    if self.ring.submission().is_empty() {
+                        return Ok(());
+                    }
+                    // The kernel stops early when it lacks memory.
+                    if taken == 0 {
+                        return Err(Errno::AGAIN);
+                    }
+                }
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::INTR) => {}
                     errno => return Err(errno.unwrap_or(Errno::IO)),
@@ -168,23 +190,43 @@ impl Ring {
         }
     }
 
+    /// Hands over what is queued, and waits for a completion that was not reaped yet, or until `limit` is over.
+    pub(crate) fn wait_for_any(&self, limit: Duration) -> Result<(), Errno> {
+        let limit = types::Timespec::from(limit);
+        let args = types::SubmitArgs::new().timespec(&limit);
+        match self.ring.submitter().submit_with_args(1, &args) {
+            Ok(_) => Ok(()),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::INTR | Errno::TIME) => Ok(()),
+                errno => Err(errno.unwrap_or(Errno::IO)),
+            },
+        }
+    }
+
     /// What has completed: numbers and results.
     pub(crate) fn reap(&mut self, completed: &mut Vec<(u64, i32)>) {
         loop {
             let overflow = self.ring.submission().cq_overflow();
-            let before = completed.len();
-            completed.extend(
-                self.ring
-                    .completion()
-                    .map(|entry| (entry.user_data(), entry.result())),
-            );
-            if overflow {
-                // A failure leaves them where they are, for the next time.
-                let _later = self.submit();
-            } else if completed.len() == before {
+            let took = self.take_completed(completed);
+            if !overflow && !took {
+                return;
+            }
+            // A failure leaves them where they are, for the next time.
+            if overflow && self.submit().is_err() && !self.take_completed(completed) {
                 return;
             }
         }
+    }
+
+    /// Whether there was something.
+    fn take_completed(&mut self, completed: &mut Vec<(u64, i32)>) -> bool {
+        let before = completed.len();
+        completed.extend(
+            self.ring
+                .completion()
+                .map(|entry| (entry.user_data(), entry.result())),
+        );
+        completed.len() > before
     }
 }
 
@@ -217,5 +259,21 @@ pub(crate) fn at_fork(in_child: extern "C" fn()) -> Result<(), Errno> {
     match unsafe { libc::pthread_atfork(None, None, Some(in_child)) } {
         0 => Ok(()),
         errno => Err(Errno::from_raw_os_error(errno)),
+    }
+}
+
+/// Forks a child that does some work, and is killed if that takes too long. It exits with zero unless the work panics.
+#[cfg(test)]
+pub(crate) fn fork(work: impl FnOnce()) -> rustix::process::Pid {
+    // SAFETY: the child does what glibc allows it after a fork: it allocates, starts threads and makes system calls.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: without a handler, the signal ends the process.
+            unsafe { libc::alarm(20) };
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            // SAFETY: it ends the process, and runs nothing of the parent's.
+            unsafe { libc::_exit(i32::from(done.is_err())) }
+        }
+        pid => rustix::process::Pid::from_raw(pid).unwrap(),
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 use sinew_memory::View;
+use tokio::runtime::Handle;
 
 use self::pool::Pool;
 use self::slot::{Outcome, Slot};
@@ -40,7 +41,8 @@ pub enum Backend {
     /// One instance of io_uring for all words of a runtime: `IORING_OP_FUTEX_WAIT`, Linux 6.7. Containers
     /// often refuse io_uring, and the sysctl `kernel.io_uring_disabled` can.
     Uring,
-    /// Threads that wait for up to 127 words each: futex_waitv(2), Linux 5.16.
+    /// Threads that wait for up to 127 words each: futex_waitv(2), Linux 5.16. To find out about owners that have died,
+    /// the runtime must have been built with [`enable_time`](tokio::runtime::Builder::enable_time).
     Waitv,
 }
 
@@ -118,14 +120,16 @@ enum Waits {
 }
 
 impl Driver {
-    fn new(waits: Waits) -> Self {
+    fn new(waits: Waits, runtime: &Handle) -> Self {
+        // The ring's completions come by a descriptor, so that the runtime can wait for others.
+        let has_io = matches!(waits, Waits::Uring(_));
         Self {
             inner: Arc::new(Inner {
                 waits,
                 is_looking: AtomicBool::new(false),
                 spin_limit: AtomicU64::new(SPIN_LIMIT),
             }),
-            sentinel: Arc::default(),
+            sentinel: Arc::new(Sentinel::new(runtime.clone(), has_io)),
         }
     }
 
@@ -200,11 +204,8 @@ impl Driver {
     /// Has `look` called every 40 ms, by one task of the runtime for all who watch, until the result is
     /// dropped: for what nobody wakes one for, such as the [end](crate::Process::has_ended) of a process.
     ///
-    /// `look` must not block; it wakes whom it may concern.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a runtime.
+    /// `look` must not block; it wakes whom it may concern. It is called in the runtime of this driver, whose end is
+    /// that of all watches, and may be under way while the result is dropped. One that panics is not called again.
     ///
     /// # Examples
     ///

@@ -54,7 +54,7 @@ fn start(handle: &Handle, backend: Backend) -> Result<Driver, Error> {
     if backend != Backend::Waitv {
         match Uring::new() {
             Ok((uring, fd)) => {
-                let driver = Driver::new(Waits::Uring(Box::new(uring)));
+                let driver = Driver::new(Waits::Uring(Box::new(uring)), handle);
                 let keeper = Keeper(driver.clone());
                 handle.spawn(async move {
                     let Waits::Uring(uring) = &keeper.0.inner.waits else {
@@ -68,7 +68,7 @@ fn start(handle: &Handle, backend: Backend) -> Result<Driver, Error> {
             Err(error) => tracing::debug!(%error, "no io_uring for futexes, threads instead"),
         }
     }
-    let driver = Driver::new(Waits::Pool(Pool::new().map_err(unsupported)?));
+    let driver = Driver::new(Waits::Pool(Pool::new().map_err(unsupported)?), handle);
     let keeper = Keeper(driver.clone());
     handle.spawn(async move {
         let _until_the_runtime_ends = keeper;

@@ -155,8 +155,9 @@ impl Thread {
                         return;
                     }
                 }
-                // Out of memory, or a word whose memory is gone: everybody is told, rather than one chosen
-                // wrongly.
+                // The memory of a word is gone, such as that of a file which was truncated: the others go on.
+                Err(Errno::FAULT) if self.end_faulty() => {}
+                // Out of memory: everybody is told, rather than one chosen wrongly.
                 Err(errno) => self.end_all(Outcome::Failed(errno.raw_os_error())),
             }
         }
@@ -234,6 +235,29 @@ impl Thread {
                 self.end(at, Outcome::Woken);
             }
         }
+    }
+
+    /// Ends the waits for words that the kernel cannot read. False if there is none.
+    fn end_faulty(&mut self) -> bool {
+        let mut found = false;
+        for at in (0..self.slots.len()).rev() {
+            let Some(slot) = self.slots.get(at) else {
+                continue;
+            };
+            // It ends at once, whatever the word is. The word is not touched here, which would put zeros in its place.
+            let mut list = WaitList::new();
+            list.push(&slot.word, !slot.expected);
+            match list.wait(Some(Duration::ZERO)) {
+                Err(Errno::FAULT) => {
+                    found = true;
+                    self.end(at, Outcome::Failed(Errno::FAULT.raw_os_error()));
+                }
+                // Just then.
+                Ok(_) => self.end(at, Outcome::Woken),
+                Err(_) => {}
+            }
+        }
+        found
     }
 
     fn end_all(&mut self, outcome: Outcome) {

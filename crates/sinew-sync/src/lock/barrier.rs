@@ -5,6 +5,7 @@ use sinew_core::{Error, ErrorKind};
 use sinew_memory::{Region, View};
 
 use super::header::{self, Kind};
+use super::sentinel::INTERVAL;
 use crate::driver::{Driver, Word};
 use crate::eager::Eager;
 use crate::sys;
@@ -12,7 +13,8 @@ use crate::sys;
 /// A barrier between processes: as many as were agreed on wait for each other, as often as they like.
 ///
 /// A process that dies between its arrival and the others' has arrived; one that dies before it leaves the
-/// others waiting: give [`wait`](Self::wait) a timeout where that may be.
+/// others waiting: give [`wait`](Self::wait) a timeout where that may be. If the last to arrive is killed before it could
+/// wake the others, they find out within 100 ms.
 ///
 /// # Examples
 ///
@@ -119,12 +121,21 @@ impl Barrier {
         if self.eager.look(&driver, passed).await.is_some() {
             return Ok(BarrierWaitResult { is_leader: false });
         }
+        // The last may be killed before it wakes anybody.
+        let post = driver.sentinel().post({
+            let (word, passed) = (self.word.clone(), arrival.passed);
+            move || word.load(Ordering::Acquire) / PASSED != passed
+        });
         loop {
             let word = self.word.load(Ordering::Acquire);
             if word / PASSED != arrival.passed {
                 return Ok(BarrierWaitResult { is_leader: false });
             }
-            driver.wait(&self.word, word).await?;
+            tokio::select! {
+                biased;
+                woken = driver.wait(&self.word, word) => woken?,
+                () = post.alarm() => {}
+            }
         }
     }
 
@@ -138,7 +149,7 @@ impl Barrier {
             if word / PASSED != arrival.passed {
                 return BarrierWaitResult { is_leader: false };
             }
-            let _any = sys::wait(&self.word, word, None);
+            let _any = sys::wait(&self.word, word, Some(INTERVAL));
         }
     }
 

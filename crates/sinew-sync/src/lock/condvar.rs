@@ -100,7 +100,9 @@ impl Condvar {
         let turn = self.turn.load(Ordering::SeqCst);
         drop(guard);
         driver.wait(&self.turn, turn).await?;
+        let notified = Notified(&self.turn);
         let taken = lock.core.take().await?;
+        notified.keep();
         lock.finish(taken)
     }
 
@@ -139,9 +141,14 @@ impl Condvar {
         let waiter = Waiter::new(&self.waiters);
         let turn = self.turn.load(Ordering::SeqCst);
         drop(guard);
-        let _any = sys::wait(&self.turn, turn, timeout);
+        let notified = sys::wait(&self.turn, turn, timeout)
+            .is_ok()
+            .then(|| Notified(&self.turn));
         drop(waiter);
         let taken = lock.core.blocking_take(None)?;
+        if let Some(notified) = notified {
+            notified.keep();
+        }
         lock.finish(taken)
     }
 
@@ -182,6 +189,22 @@ impl<'a> Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A notification that may have been the only one, passed on unless its waiter has the lock again.
+struct Notified<'a>(&'a AtomicU32);
+
+impl Notified<'_> {
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Notified<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        sys::wake(self.0, 1);
     }
 }
 

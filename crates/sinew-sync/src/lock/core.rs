@@ -89,7 +89,7 @@ impl Core {
     }
 
     #[inline]
-    fn clean(&self) -> Clean {
+    pub(super) fn clean(&self) -> Clean {
         match self.clean.load(Ordering::Acquire) {
             0 => Clean::Yes,
             1 => Clean::OwnerDied,
@@ -102,14 +102,6 @@ impl Core {
         if self.state.unlock() {
             self.wake();
         }
-    }
-
-    pub(super) fn is_poisoned(&self) -> bool {
-        self.clean() == Clean::Poisoned
-    }
-
-    pub(super) fn is_unclean(&self) -> bool {
-        self.clean() != Clean::Yes
     }
 
     /// After a reader has left.
@@ -246,13 +238,19 @@ impl Core {
         timeout: Option<Duration>,
         mut done: impl FnMut(bool) -> Option<R>,
     ) -> Result<R, Error> {
-        let mut look = false;
+        let mut looked = Instant::now();
         loop {
             let turn = self.state.turn();
+            // By the clock, since wake-ups and signals may end every wait before its time is up.
+            let now = Instant::now();
+            let look = now.saturating_duration_since(looked) >= INTERVAL;
+            if look {
+                looked = now;
+            }
             if let Some(done) = done(look) {
                 return Ok(done);
             }
-            let mut span = INTERVAL;
+            let mut span = INTERVAL.saturating_sub(now.saturating_duration_since(looked));
             if let (Some(deadline), Some(timeout)) = (deadline, timeout) {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
@@ -260,7 +258,7 @@ impl Core {
                 }
                 span = span.min(left);
             }
-            look = sys::wait(&self.turn, turn, Some(span)) == Err(rustix::io::Errno::TIMEDOUT);
+            let _any = sys::wait(&self.turn, turn, Some(span));
         }
     }
 }

@@ -6,13 +6,15 @@ use sinew_memory::{Region, View};
 use sinew_ring::sync::EventState;
 
 use super::header::{self, Kind};
+use super::sentinel::INTERVAL;
 use crate::driver::{Driver, Word};
 use crate::eager::Eager;
 use crate::sys::{self, Words};
 
 /// An event between processes: set once, it lets everybody pass until it is cleared.
 ///
-/// Who waits when it is set goes on, also if it is cleared again at once.
+/// Who waits when it is set goes on, also if it is cleared again at once, and, within 100 ms, if who set it is killed
+/// before it could wake anybody.
 ///
 /// # Examples
 ///
@@ -104,12 +106,21 @@ impl Event {
         if self.eager.look(&driver, is_over).await.is_some() {
             return Ok(());
         }
+        // Who sets it may be killed before it wakes anybody.
+        let post = driver.sentinel().post({
+            let state = self.state.clone();
+            move || state.is_over(since)
+        });
         loop {
             let word = self.state.word();
             if self.state.is_over(since) {
                 return Ok(());
             }
-            driver.wait(&self.word, word).await?;
+            tokio::select! {
+                biased;
+                woken = driver.wait(&self.word, word) => woken?,
+                () = post.alarm() => {}
+            }
         }
     }
 
@@ -147,7 +158,8 @@ impl Event {
             if let (Some(Duration::ZERO), Some(timeout)) = (left, timeout) {
                 return Err(self.timed_out(timeout));
             }
-            let _any = sys::wait(&self.word, word, left);
+            let span = left.map_or(INTERVAL, |left| left.min(INTERVAL));
+            let _any = sys::wait(&self.word, word, Some(span));
         }
     }
 

@@ -7,7 +7,7 @@ use bytemuck::Pod;
 use sinew_core::Error;
 use sinew_memory::Region;
 
-use super::core::{Core, DATA, Waiter};
+use super::core::{Clean, Core, DATA, Waiter};
 use super::error::{LockError, LockResult, poisoned};
 use super::header::{self, Kind};
 use super::owner;
@@ -266,6 +266,9 @@ impl<T: Pod> RwLock<T> {
         if self.lock.core.state().owner() != 0 {
             return Ok(None);
         }
+        if self.lock.core.clean() == Clean::OwnerDied {
+            return self.try_inherit();
+        }
         let Some(index) = self.readers.enter(me) else {
             return Ok(None);
         };
@@ -277,23 +280,36 @@ impl<T: Pod> RwLock<T> {
         if self.lock.core.state().owner() != 0 {
             return Ok(None);
         }
-        if self.lock.core.is_poisoned() {
-            return Err(LockError::Poisoned(poisoned(self.lock.core.name())));
-        }
-        if self.lock.core.is_unclean() {
-            drop(place);
-            return match self.lock.core.try_take_now()? {
-                Some(taken) => match self.lock.finish(taken) {
-                    Ok(_recovered_meanwhile) => Ok(None),
-                    Err(error) => Err(error),
-                },
-                None => Ok(None),
-            };
+        match self.lock.core.clean() {
+            Clean::Yes => {}
+            Clean::OwnerDied => {
+                drop(place);
+                return self.try_inherit();
+            }
+            Clean::Poisoned => {
+                return Err(LockError::Poisoned(poisoned(self.lock.core.name())));
+            }
         }
         Ok(Some(ReadGuard {
             value: self.lock.load()?,
             _place: place,
         }))
+    }
+
+    /// Of a free lock that nobody has looked at since an owner died: takes it for writing, once all readers are gone.
+    ///
+    /// While there are any it changes nothing: that would wake those who wait, this reader among them.
+    fn try_inherit(&self) -> Result<Option<ReadGuard<'_, T>>, LockError<'_, T>> {
+        if !self.readers.are_gone() {
+            return Ok(None);
+        }
+        match self.lock.core.try_take_now()? {
+            Some(taken) => match self.lock.finish(taken) {
+                Ok(_recovered_meanwhile) => Ok(None),
+                Err(error) => Err(error),
+            },
+            None => Ok(None),
+        }
     }
 }
 

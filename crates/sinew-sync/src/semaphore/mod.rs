@@ -34,6 +34,9 @@ use crate::sys::{self, Words};
 /// A POSIX semaphore does not know who took a unit. A process that dies with one takes it along; where that
 /// must not be, use a [`Mutex`](crate::Mutex), or a SysV semaphore with its undo.
 ///
+/// A process that is killed just when it has posted, or was woken, wakes nobody any more: as with glibc, a waiter may
+/// sleep on then although there is a unit, until the next post. Wait with a timeout where that may be.
+///
 /// # Layout
 ///
 /// That of 64-bit glibc, 32 bytes of which the first eight count: the value in the low half, the number of

@@ -37,6 +37,8 @@
 //! else gets: see [`sinew_core::interrupt`]. No more than 64 wait at once in a process: what is beyond,
 //! and operations of more than half of `SEMOPM` at once, are looked at by one more thread every 0.5 to 10 ms.
 //!
+//! A child that is forked has helpers of its own, also for what its parent was waiting for.
+//!
 //! Nothing here needs a Tokio runtime, but for timeouts and a set that is not initialised.
 //!
 //! # Undo
@@ -60,6 +62,7 @@ mod permit;
 mod poller;
 mod semaphore;
 mod set;
+mod shared;
 mod sys;
 mod units;
 mod watch;

@@ -58,6 +58,9 @@ impl Operation {
         if self.steps.as_slice().iter().all(|step| step.is_nowait()) {
             return Err(self.opened.refused());
         }
+        if self.ticket.as_ref().is_some_and(Ticket::is_stale) {
+            self.ticket = None;
+        }
         let id = self.opened.id;
         let steps = &self.steps;
         let ticket = self

@@ -22,15 +22,7 @@ const LATE: Duration = Duration::from_millis(10);
 /// For how long the thread stays when there is nothing to look at.
 const LINGER: Duration = Duration::from_secs(1);
 
-static POLLER: Poller = Poller {
-    state: Mutex::new(State {
-        new: Vec::new(),
-        is_running: false,
-    }),
-    changed: Condvar::new(),
-};
-
-struct Poller {
+pub(super) struct Poller {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -49,34 +41,45 @@ struct Polled {
 
 /// Has a watch looked at until nobody waits there.
 pub(super) fn add(watch: &Arc<Watch>) -> io::Result<()> {
-    let mut state = POLLER.lock();
+    let poller = &watch.shared.poller;
+    let mut state = poller.lock();
     if !state.is_running {
         let thread = thread::Builder::new().name(NAME.to_owned());
-        thread.stack_size(STACK).spawn(run)?;
+        thread.stack_size(STACK).spawn(|| run(poller))?;
         state.is_running = true;
     }
     state.new.push(Arc::clone(watch));
-    POLLER.changed.notify_one();
+    poller.changed.notify_one();
     Ok(())
 }
 
 impl Poller {
+    pub(super) const fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                new: Vec::new(),
+                is_running: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn run() {
+fn run(poller: &'static Poller) {
     interrupt::block_signals();
     let mut polled: Vec<Polled> = Vec::new();
     let mut wakers = Vec::new();
     loop {
-        let mut state = POLLER.lock();
+        let mut state = poller.lock();
         if state.new.is_empty() {
             let now = Instant::now();
             let next = polled.iter().map(|one| one.next).min();
             let span = next.map_or(LINGER, |next| next.saturating_duration_since(now));
-            let (guard, timeout) = POLLER
+            let (guard, timeout) = poller
                 .changed
                 .wait_timeout(state, span)
                 .unwrap_or_else(PoisonError::into_inner);

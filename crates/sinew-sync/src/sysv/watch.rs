@@ -1,9 +1,8 @@
 //! The helper threads that wait for operations, and who shares them.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use sinew_core::interrupt::{self, Interrupter};
 
 use super::demand::{Answer, Demand, Failure};
 use super::poller;
+use super::shared::{self, Shared};
 use super::sys::{self, Step};
 
 /// How many threads wait at once; what is beyond is looked at again and again by one more.
@@ -24,17 +24,16 @@ pub(super) const STACK: usize = 128 << 10;
 pub(super) const NAME: &str = "sinew-sysvsem";
 
 /// A set, and what is to be possible there.
-type Key = (i32, Arc<[Step]>);
+pub(super) type Key = (i32, Arc<[Step]>);
 
-/// Those of this process that wait for the same share a helper.
-static WATCHES: LazyLock<Mutex<HashMap<Key, Arc<Watch>>>> = LazyLock::new(Mutex::default);
 static NEXT: AtomicU64 = AtomicU64::new(0);
-static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// Locks go in this order: that of all watches, that of one, that of the poller.
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) key: Key,
+    /// Of the process that has its helper.
+    pub(super) shared: &'static Shared,
     state: Mutex<State>,
     asked: Condvar,
 }
@@ -66,13 +65,15 @@ pub(super) struct Ticket {
 
 impl Ticket {
     pub(super) fn new(id: i32, probe: Arc<[Step]>) -> Self {
-        let mut watches = lock(&WATCHES);
+        let shared = shared::current();
+        let mut watches = lock(&shared.watches);
         let key = (id, probe);
         let watch = match watches.get(&key) {
             Some(known) => Arc::clone(known),
             None => {
                 let watch = Arc::new(Watch {
                     key: key.clone(),
+                    shared,
                     state: Mutex::new(State {
                         demand: Demand::new(),
                         users: 0,
@@ -94,6 +95,11 @@ impl Ticket {
             watch,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    /// Whether it is of a process from which this one was forked, which does not have the helper.
+    pub(super) fn is_stale(&self) -> bool {
+        !self.watch.shared.is_current()
     }
 
     /// Has the helper wait. `Some` is why it cannot: see [`Demand::failure`].
@@ -129,7 +135,11 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut watches = lock(&WATCHES);
+        if self.is_stale() {
+            // Its locks may be held by threads that this process does not have.
+            return;
+        }
+        let mut watches = lock(&self.watch.shared.watches);
         let mut state = self.watch.lock();
         let left = state.demand.leave(self.number);
         state.users -= 1;
@@ -152,7 +162,7 @@ impl Drop for Ticket {
 
 /// A set is closed: helpers that nobody needs end at once.
 pub(super) fn close(id: i32) {
-    for ((of, _), watch) in &*lock(&WATCHES) {
+    for ((of, _), watch) in &*lock(&shared::current().watches) {
         if *of == id {
             let mut state = watch.lock();
             if state.users == 0 {
@@ -166,13 +176,15 @@ pub(super) fn close(id: i32) {
 /// Starts a helper thread; false if there are as many as there may be.
 fn start(watch: &Arc<Watch>) -> io::Result<bool> {
     let more = |running: usize| (running < THREADS).then_some(running + 1);
-    if RUNNING
+    let shared = watch.shared;
+    if shared
+        .running
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
         .is_err()
     {
         return Ok(false);
     }
-    let running = Running;
+    let running = Running(shared);
     let watch = Arc::clone(watch);
     let thread = std::thread::Builder::new().name(NAME.to_owned());
     let started = thread.stack_size(STACK).spawn(move || {
@@ -183,11 +195,11 @@ fn start(watch: &Arc<Watch>) -> io::Result<bool> {
 }
 
 /// Counts a thread.
-struct Running;
+struct Running(&'static Shared);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        RUNNING.fetch_sub(1, Ordering::Relaxed);
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -278,7 +290,7 @@ impl Watch {
     /// The thread ends, unless somebody has come meanwhile; with the errno for which it does, the poller
     /// goes on.
     fn end(self: &Arc<Self>, errno: Option<i32>, wakers: &mut Vec<Waker>) -> bool {
-        let mut watches = lock(&WATCHES);
+        let mut watches = lock(&self.shared.watches);
         let mut state = self.lock();
         if let Some(errno) = errno
             && state.demand.is_wanted()
@@ -305,7 +317,7 @@ impl Watch {
 
     /// The poller has nothing more to do for this watch, if nobody waits.
     pub(super) fn leave_poller(&self) -> bool {
-        let mut watches = lock(&WATCHES);
+        let mut watches = lock(&self.shared.watches);
         let mut state = self.lock();
         if state.demand.is_wanted() {
             return false;

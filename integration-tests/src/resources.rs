@@ -26,10 +26,10 @@ impl Resources {
     }
 
     /// Fails unless the process holds no more than `self` again, which threads and a runtime that are
-    /// ending may take a moment for.
+    /// ending, and other tests of the program, may take a while for.
     #[track_caller]
     pub fn assert_back(self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + crate::scale::patience();
         loop {
             let now = Self::now();
             if now.fds <= self.fds && now.threads <= self.threads && now.maps <= self.maps {

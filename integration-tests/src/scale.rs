@@ -17,3 +17,8 @@ fn divisor() -> u64 {
     }
     .max(1)
 }
+
+/// For how long what a test has let go may still be there, with others running beside it. What has leaked stays.
+pub(crate) fn patience() -> std::time::Duration {
+    std::time::Duration::from_secs(if is_full() { 600 } else { 60 })
+}

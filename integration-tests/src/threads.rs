@@ -1,9 +1,9 @@
 use std::time::{Duration, Instant};
 
-/// Fails unless no thread of this process has this name, which those that are ending may take a moment for.
+/// Fails unless no thread of this process has this name, which those that are ending, and neighbours' of the same name, may take a while for.
 #[track_caller]
 pub fn assert_no_thread(name: &str) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + crate::scale::patience();
     let is_there = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         tasks

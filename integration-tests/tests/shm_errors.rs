@@ -36,6 +36,15 @@ fn name(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// Leaves what a killed process leaves. A socket of our own would live on for a moment in children that other tests
+/// are just starting.
+fn leave_dead(path: &Path) {
+    let mut peer = Peer::start(PEER, &["bind", name(path)]);
+    assert_eq!(peer.line(), "ok");
+    peer.kill();
+    peer.wait();
+}
+
 #[tokio::test]
 async fn nobody_there() {
     let _watchdog = Watchdog::new("nobody_there");
@@ -66,8 +75,8 @@ async fn nobody_there() {
 
     // A socket that a dead process left.
     drop(UnixListener::bind(&path).unwrap());
-    drop(Wire::listen(&directory.path().join("dead")));
     let dead = directory.path().join("dead");
+    leave_dead(&dead);
     let error = connect(&dead).await.unwrap_err();
     says(
         &error,
@@ -144,7 +153,7 @@ async fn names_that_cannot_be() {
             assert_eq!(server.recv().await.unwrap().unwrap(), "fits");
         }
         // Also over what a dead one left.
-        drop(Wire::listen(&path));
+        leave_dead(&path);
         drop(Listener::bind(&path).await.unwrap());
         assert!(!path.exists());
     }
@@ -562,7 +571,7 @@ async fn a_child_that_does_not_come() {
         .stdin(std::process::Stdio::piped());
     let error = options.spawn(command).await.unwrap_err();
     says(&error, ErrorKind::TimedOut, &[PEER, "200ms"]);
-    let error = options
+    let error = Options::new()
         .spawn(tokio::process::Command::new("/bin/true"))
         .await
         .unwrap_err();

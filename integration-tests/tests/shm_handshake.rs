@@ -429,7 +429,7 @@ fn peers_that_stall() {
     let _alone = alone();
     let _watchdog = Watchdog::new("peers_that_stall");
     runtime().block_on(async {
-        let timeout = Duration::from_millis(300);
+        let timeout = Duration::from_secs(2);
         let server = Server::start(Options::new().handshake_timeout(timeout)).await;
         Honest::connect(&server.path).await.check().await;
         let mut baseline = None;

@@ -17,6 +17,7 @@ const LONGEST: usize = 300 << 10;
 /// What the project promises; here a figure to print, because a machine can be busy.
 const PROMISE: Duration = Duration::from_millis(100);
 const SLACK: Duration = Duration::from_secs(1);
+const HANG: Duration = Duration::from_secs(30);
 
 /// Counters of what the process holds make sense for one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -42,17 +43,20 @@ struct Latencies(Vec<Duration>);
 
 impl Latencies {
     fn add(&mut self, latency: Duration) {
-        assert!(latency < SLACK, "the crash was reported after {latency:?}");
+        // Of a thousand, one may meet a machine that is busy; not half of them.
+        assert!(latency < HANG, "the crash was reported after {latency:?}");
         self.0.push(latency);
     }
 
     fn print(mut self, test: &str) {
         self.0.sort();
+        let median = self.0[self.0.len() / 2];
+        assert!(median < SLACK, "crashes are reported after {median:?}");
         let above = self.0.iter().filter(|latency| **latency > PROMISE).count();
         println!(
             "{test}: {} kills; from kill to error: median {:?}, max {:?}; {above} above {PROMISE:?}",
             self.0.len(),
-            self.0[self.0.len() / 2],
+            median,
             self.0[self.0.len() - 1],
         );
     }

@@ -12,13 +12,6 @@ use process::{Place, Running, noise, sinew, start, start_with};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// Bytes that a process has written so far.
-fn written(running: &Running) -> u64 {
-    let io = std::fs::read_to_string(format!("/proc/{}/io", running.child.id())).unwrap();
-    let count = io.lines().find_map(|line| line.strip_prefix("wchar: "));
-    count.unwrap().parse().unwrap()
-}
-
 #[test]
 fn after_as_many_as_asked_for() {
     let place = Place::new();
@@ -123,7 +116,9 @@ fn a_killed_sender() {
     for _ in 0..1000 {
         stdin.write_all(b"line\n").unwrap();
     }
-    process::until("the receiver does not write", || written(&receiver) >= 5000);
+    process::until("the receiver does not write", || {
+        process::written(&receiver) >= 5000
+    });
     sender.child.kill().unwrap();
     let printed = receiver.end().failed(1, &["recv", "ended without closing"]);
     assert_eq!(printed, "line\n".repeat(1000).as_bytes());
@@ -135,7 +130,7 @@ fn a_killed_receiver() {
     let mut receiver = Running::start(&mut sinew(&["recv", "--raw", &place.address()]));
     let sender = start_with(&["send", "--raw", &place.address()], noise(256 << 20));
     process::until("the receiver does not write", || {
-        written(&receiver) > 1 << 20
+        process::written(&receiver) > 1 << 20
     });
     receiver.child.kill().unwrap();
     sender.end().failed(1, &["send", "ended without closing"]);
@@ -227,7 +222,7 @@ fn a_signal_while_nobody_reads() {
     let sender = start_with(&["send", "--raw", &place.address()], noise(8 << 20));
     // More than this a pipe does not take.
     process::until("the receiver does not write", || {
-        written(&receiver) >= 60 << 10
+        process::written(&receiver) >= 60 << 10
     });
     receiver.signal(Signal::INT);
     assert_eq!(receiver.end().code, Some(130));
@@ -350,11 +345,16 @@ fn nothing_is_left_of_an_interrupted_sender() {
     }
 
     // And a program that was started is not told that this was all.
-    let program = format!("exec:sh -c 'cat; touch {}'", copy.display());
+    let seen = place.file("seen");
+    let (seen_path, copy_path) = (seen.display(), copy.display());
+    let program = format!("exec:sh -c 'tee {seen_path}; touch {copy_path}'");
     let mut sender = Running::start(sinew(&["send", &program]).stdin(Stdio::piped()));
     let mut stdin = sender.child.stdin.take().unwrap();
     stdin.write_all(b"first\n").unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    // It prints before it writes there.
+    process::until("it does not get anything", || {
+        std::fs::read(&seen).is_ok_and(|seen| seen == b"first\n")
+    });
     sender.signal(Signal::INT);
     let ended = sender.end();
     assert_eq!((ended.code, &*ended.stdout), (Some(130), &b"first\n"[..]));

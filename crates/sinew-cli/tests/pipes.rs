@@ -60,7 +60,7 @@ fn fifos() {
     let (printed, code) = shell("mkfifo $D/f; cat $D/f & $S send fifo:$D/f a b; wait");
     assert_eq!((printed.as_str(), code), ("a\nb\n", Some(0)));
     let (printed, code) = shell(
-        "seq 1000 | $S send \"fifo:$D/f?create&unlink\" & sleep 0.2
+        "seq 1000 | $S send \"fifo:$D/f?create&unlink\" & while ! [ -p $D/f ]; do sleep 0.05; done
          $S recv fifo:$D/f | tail -n 1; wait; ls $D",
     );
     assert_eq!((printed.as_str(), code), ("1000\n", Some(0)));

@@ -84,7 +84,7 @@ fn a_removed_queue_ends_its_receiver() {
         .end()
         .done();
     let receiver = start(&["recv", &place.address]);
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    process::until("it prints nothing", || process::written(&receiver) >= 6);
     start(&["send", &place.removing()]).end().done();
     assert_eq!(receiver.end().done(), b"hello\n");
 }

@@ -201,3 +201,10 @@ pub(crate) fn same(left: &[u8], right: &[u8]) {
         .position(|(left, right)| left != right);
     assert_eq!(differs, None, "the first byte that differs");
 }
+
+/// Bytes that a process has written so far.
+pub(crate) fn written(running: &Running) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{}/io", running.child.id())).unwrap();
+    let count = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+    count.unwrap().parse().unwrap()
+}

@@ -26,7 +26,8 @@
 //! ```
 //!
 //! Neither half needs a Tokio runtime; they wait with helper threads. How, is said at [`Receiver`] and
-//! [`Sender`].
+//! [`Sender`]. A child that is forked (without execve(2)) does not have its parent's helpers, and cannot wait with
+//! what it has inherited of them: let it begin no sooner than a second after the parent's last wait.
 
 mod attributes;
 mod demand;

@@ -417,6 +417,7 @@ fn connects_that_are_given_up() {
             "{met} met, {given_up} given up, {} rejected",
             listener.rejected()
         );
-        assert!(given_up > 10 && met > 10);
+        // How many of each is a matter of the machine.
+        assert!(given_up > 0 && met > 0);
     });
 }

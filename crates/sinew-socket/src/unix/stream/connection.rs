@@ -196,8 +196,9 @@ impl Connection {
         Ok(ByteStream::new(reader, read, self.sender.into_io()))
     }
 
-    /// The receiver alone. The other direction ends with it, not before. What the sink collected, or is left of a message that was accepted, is written
-    /// if there is room now: call [`Sender::flush`] first to be sure.
+    /// The receiver alone. The other direction ends with it, not before. What the sink collected, or is left
+    /// of a message that was accepted, is written if there is room now: call [`Sender::flush`] first to be
+    /// sure.
     pub fn into_receiver(mut self) -> Receiver {
         self.sender.keep_open();
         self.receiver

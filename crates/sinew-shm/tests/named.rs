@@ -319,6 +319,19 @@ async fn a_receiver_that_leaves_at_that_moment() {
     }
 }
 
+#[test]
+fn waiting_outside_of_a_runtime_is_an_error() {
+    let region = region();
+    let options = options().wait(Wait::Park);
+    let mut sender = options.blocking_open_sender(region.clone()).unwrap();
+    let mut receiver = options.blocking_open_receiver(region).unwrap();
+    let error = receiver.recv().now_or_never().unwrap().unwrap_err();
+    assert!(error.to_string().contains("runtime"), "{error}");
+    while sender.try_send("x").is_ok() {}
+    let error = sender.send("y").now_or_never().unwrap().unwrap_err();
+    assert!(error.to_string().contains("runtime"), "{error}");
+}
+
 /// A wait that was begun in one runtime, and is taken up in another.
 #[test]
 fn from_one_runtime_to_the_next() {

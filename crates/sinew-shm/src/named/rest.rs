@@ -23,7 +23,7 @@ pub(super) struct Rest {
 struct Asleep {
     bell: u32,
     /// Of which it is: nobody wakes it in another.
-    runtime: runtime::Id,
+    runtime: Option<runtime::Id>,
     wait: Wait,
     alarm: Arc<Alarm>,
     _watch: Watch,
@@ -47,7 +47,8 @@ impl Rest {
     where
         L: Fn() -> bool + Send + 'static,
     {
-        let runtime = Handle::current().id();
+        // Without one, the driver says so.
+        let runtime = Handle::try_current().ok().map(|handle| handle.id());
         let asleep = match self.asleep.take() {
             Some(asleep) if asleep.bell == bell && asleep.runtime == runtime => asleep,
             _ => Asleep::new(runtime, word, bell, look()?)?,
@@ -75,7 +76,7 @@ impl Rest {
 
 impl Asleep {
     fn new(
-        runtime: runtime::Id,
+        runtime: Option<runtime::Id>,
         word: &Word,
         bell: u32,
         look: impl Fn() -> bool + Send + 'static,

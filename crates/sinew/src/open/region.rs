@@ -83,14 +83,16 @@ fn file(address: &Address) -> MappedFile {
 
 /// Removes the memory, if the address says to.
 pub(super) fn remove(address: &Address) {
+    if !address.flag("unlink") && !address.flag("remove") {
+        return;
+    }
     // It goes with what is opened here.
     let opened = match address.scheme() {
         Scheme::PosixShm => posix(address).open().map(drop),
         Scheme::SysvShm => sysv(address).and_then(|segment| segment.open()).map(drop),
         _ => file(address).open().map(drop),
     };
-    let removes = address.flag("unlink") || address.flag("remove");
-    if let (true, Err(error)) = (removes, opened) {
+    if let Err(error) = opened {
         tracing::warn!(%error, "what was to be removed is not there");
     }
 }

@@ -27,6 +27,9 @@ use crate::{Options, Receiver, Sender, sys};
 ///
 /// `EMFILE`, or `EINVAL` and `EBADF` for a number that no descriptor can have.
 ///
+/// Where the number is in use in this process, `spawn` may fail with `EBUSY`: another thread closed it
+/// meanwhile, and the standard library needs it for the start of the process. Spawn again.
+///
 /// # Examples
 ///
 /// ```
@@ -137,11 +140,13 @@ impl Exit {
 /// [`Options::spawn_sender`](crate::Options::spawn_sender), it then waits for the process, and fails if
 /// the process does.
 ///
-/// Dropping all that speaks with a process kills it, unless it has ended.
+/// Dropping both halves of a process kills it, unless it has ended. Its input ends only after that.
 #[derive(Debug)]
 pub struct ChildSender<S = Sender> {
-    sender: S,
+    // Dropped before `sender`: a process that is killed must not read an end of file before, which would
+    // say that its input was complete.
     exit: Exit,
+    sender: S,
     /// Whether nobody receives what the process says.
     alone: bool,
 }
@@ -557,4 +562,47 @@ fn spawn_receiver<R>(
         end: None,
         yielded: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Stands for the pipe of a sender, and waits until the process has ended before it closes.
+    struct Probe {
+        process: Arc<std::sync::OnceLock<u32>>,
+        in_order: Arc<Mutex<bool>>,
+    }
+
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            let Some(process) = self.process.get() else {
+                return;
+            };
+            let process = format!("/proc/{process}");
+            let ended = (0..1000).any(|_| {
+                std::thread::sleep(Duration::from_millis(2));
+                !std::path::Path::new(&process).exists()
+            });
+            *self.in_order.lock().unwrap_or_else(PoisonError::into_inner) = ended;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_is_killed_before_its_input_ends() -> Result<(), Error> {
+        let process = Arc::default();
+        let in_order = Arc::default();
+        let probe = Probe {
+            process: Arc::clone(&process),
+            in_order: Arc::clone(&in_order),
+        };
+        let (_sender, stdin) = Options::new().sender()?;
+        let sender = spawn_sender(&mut Command::new("cat"), probe, stdin)?;
+        let _first = process.set(sender.id());
+        drop(sender);
+        assert!(*in_order.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
 }

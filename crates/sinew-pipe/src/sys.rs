@@ -338,15 +338,24 @@ pub(crate) fn take_inherited(number: RawFd) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Has `command` give its process `fd` as descriptor `number`.
+///
+/// The standard library reports a failed exec through a pipe or socket of its own. If that had `number` in the
+/// child, `dup2` would overwrite it and the failure would go unnoticed, so the child gives up with `EBUSY` instead.
 pub(crate) fn pass(command: &mut Command, fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
-    // Where the number is free here, this occupies it, so that the standard library's own pipe to the
-    // child cannot have it.
+    // Reserves `number` where it is free, so that the standard library cannot get it.
     let source = rustix::io::fcntl_dupfd_cloexec(fd, number)?;
+    let occupant = match source.as_raw_fd() == number {
+        true => None,
+        false => inode(number),
+    };
     let give = move || {
         let done = if source.as_raw_fd() == number {
             // SAFETY: the descriptor is this closure's own.
             unsafe { libc::fcntl(number, libc::F_SETFD, 0) }
         } else {
+            if inode(number) != occupant && is_private_channel(number) {
+                return Err(Errno::BUSY.into());
+            }
             // SAFETY: in the child, before exec, no one else uses descriptors.
             unsafe { libc::dup2(source.as_raw_fd(), number) }
         };
@@ -355,9 +364,30 @@ pub(crate) fn pass(command: &mut Command, fd: BorrowedFd<'_>, number: RawFd) -> 
         }
         Ok(())
     };
-    // SAFETY: the closure makes one async-signal-safe system call and allocates nothing.
+    // SAFETY: the closure makes a few async-signal-safe system calls and allocates nothing.
     unsafe { command.pre_exec(give) };
     Ok(())
+}
+
+/// Device and inode of what `number` refers to, if it is open.
+fn inode(number: RawFd) -> Option<(u64, u64)> {
+    // SAFETY: only asks the kernel about the number, which may be closed: that is an error.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    let stat = rustix::fs::fstat(fd).ok()?;
+    Some((stat.st_dev, stat.st_ino))
+}
+
+/// Whether `number` is a pipe or socket that closes on exec, as that of the standard library is.
+fn is_private_channel(number: RawFd) -> bool {
+    // SAFETY: as for `inode`.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    let is_channel = rustix::fs::fstat(fd).is_ok_and(|stat| {
+        matches!(
+            FileType::from_raw_mode(stat.st_mode),
+            FileType::Fifo | FileType::Socket
+        )
+    });
+    is_channel && rustix::io::fcntl_getfd(fd).is_ok_and(|flags| flags.contains(FdFlags::CLOEXEC))
 }
 
 /// Pages that are given to a pipe as they are. Nobody writes to them any more.

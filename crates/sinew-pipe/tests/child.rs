@@ -1,6 +1,8 @@
 //! Processes at the other end.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::Duration;
 
@@ -97,7 +99,10 @@ async fn any_descriptor() {
     shell.args(["-c", "exec cat <&5 >&9"]);
     pass_fd(&mut shell, theirs_in, 5).unwrap();
     pass_fd(&mut shell, theirs_out, 9).unwrap();
-    let mut child = shell.spawn().unwrap();
+    // Other tests open and close descriptors meanwhile.
+    let mut child = (0..1000)
+        .find_map(|_| shell.spawn().ok())
+        .expect("the shell does not start");
     drop(shell);
     to.send("through").await.unwrap();
     assert_eq!(from.recv().await.unwrap().unwrap(), "through");
@@ -111,6 +116,26 @@ async fn any_descriptor() {
         let mut missing = Command::new("/no/such/program");
         pass_fd(&mut missing, theirs, number).unwrap();
         assert!(missing.spawn().is_err(), "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_number_that_is_freed_before_the_start_hides_no_failure() {
+    for number in 3..40 {
+        let (_from, theirs) = Options::new().receiver().unwrap();
+        let occupants: Vec<_> =
+            std::iter::repeat_with(|| std::fs::File::open("/dev/null").unwrap())
+                .take_while(|file| file.as_raw_fd() <= number)
+                .collect();
+        let mut missing = Command::new("/no/such/program");
+        pass_fd(&mut missing, theirs, number).unwrap();
+        // The pipe of the standard library takes the lowest numbers that are free.
+        drop(occupants);
+        let error = missing.spawn().expect_err("it is said to have started");
+        assert!(
+            matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ResourceBusy),
+            "{number}: {error}"
+        );
     }
 }
 

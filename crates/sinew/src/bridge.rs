@@ -142,10 +142,14 @@ impl Bridge {
     /// Gives the bridge up in a process that is about to end, so that those who receive from it take it for a
     /// crash where they can: its sinks are [abandoned](crate::abandon). Its streams are dropped.
     pub fn abandon(self) {
-        for lane in [Some(self.there), self.back].into_iter().flatten() {
-            match lane.destination {
-                Some(address) => crate::abandon(&address, lane.sink),
-                None => std::mem::forget(lane.sink),
+        let lanes = [Some(self.there), self.back].into_iter().flatten();
+        // All streams are dropped first: a program is killed with its last half, and must not read an end
+        // of file from its sink before that.
+        let sinks: Vec<_> = lanes.map(|lane| (lane.destination, lane.sink)).collect();
+        for (destination, sink) in sinks {
+            match destination {
+                Some(address) => crate::abandon(&address, sink),
+                None => std::mem::forget(sink),
             }
         }
     }

@@ -26,7 +26,7 @@ enum Step {
     Send { len: u16 },
     Reserve { len: u16, commit: u16 },
     Arm,
-    Settle,
+    State,
 }
 
 #[repr(C, align(128))]
@@ -105,12 +105,11 @@ fuzz_target!(|steps: Vec<Step>| {
             }
             Step::Arm => {
                 consumer.arm();
-                producer.arm();
+                producer.arm(producer.cursor_for(8), || ());
                 consumer.disarm();
                 producer.disarm();
             }
-            Step::Settle => {
-                let _ring = consumer.settle();
+            Step::State => {
                 let _state = (consumer.peer_state(), producer.peer_state());
             }
         }

@@ -4,9 +4,9 @@
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
-use crate::control::{ControlBlock, State};
+use crate::control::{ControlBlock, Fence, State, must_ring};
 use crate::corruption::Corruption;
-use crate::frame::{Frame, HEADER_SIZE, Header, frame_size};
+use crate::frame::{FRAME_ALIGN, Frame, HEADER_SIZE, Header, frame_size};
 use crate::loom::sync::{AtomicU64, Ordering};
 use crate::memory::Memory;
 use crate::producer::{EXPRESS_MAX, LATEST};
@@ -29,11 +29,9 @@ pub struct Consumer<M> {
     /// Where the frame begins that `express` is about; older ones are in the ring.
     express_at: u64,
     express: Express,
-    /// Where the producer's wait word was last looked at with a fence.
-    settled: u64,
+    fence: Fence,
     /// The producer's wait word that was last answered with a ring.
     rung: u64,
-    generation: u64,
 }
 
 /// A frame in the producer's express words.
@@ -45,44 +43,32 @@ struct Express {
     header: Header,
 }
 
-/// Copies what `words` hold from byte `offset` on, while somebody may be writing them.
-///
-/// By sixteen bytes where that is possible: a reader's wide loads would have to wait until narrower stores have left
-/// the store buffer, while narrow ones are served from a wide store.
+/// Copies what `words` hold from byte `offset` on, while the producer may be writing them: each word is one load.
 #[inline(always)]
 fn copy_words(words: &[AtomicU64], offset: usize, to: &mut [MaybeUninit<u8>]) {
-    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
-    if offset == 0 && to.len() <= 8 * words.len() && words.as_ptr().addr().is_multiple_of(16) {
-        use core::arch::x86_64::__m128i;
-
-        let from = words.as_ptr().cast::<u8>();
-        let whole = to.len() & !15;
-        let start = to.as_mut_ptr();
-        for at in (0..whole).step_by(16) {
-            // SAFETY: both ranges have `whole` bytes, the first is aligned to 16. Volatile: whatever is written there
-            // meanwhile, this is one load, of which nothing is assumed.
-            unsafe {
-                let lane = from.add(at).cast::<__m128i>().read_volatile();
-                start.add(at).cast::<__m128i>().write_unaligned(lane);
-            }
-        }
-        return copy_bytes(words, whole, &mut to[whole..]);
+    let load = |word: &AtomicU64| {
+        word.load(Ordering::Relaxed)
+            .to_ne_bytes()
+            .map(MaybeUninit::new)
+    };
+    let mut words = words.iter().skip(offset / 8);
+    let mut to = to;
+    if !offset.is_multiple_of(8)
+        && let Some(word) = words.next()
+    {
+        let bytes = &load(word)[offset % 8..];
+        let (head, rest) = to.split_at_mut(bytes.len().min(to.len()));
+        head.copy_from_slice(&bytes[..head.len()]);
+        to = rest;
     }
-    copy_bytes(words, offset, to);
-}
-
-#[inline]
-fn copy_bytes(words: &[AtomicU64], offset: usize, to: &mut [MaybeUninit<u8>]) {
-    let (mut at, mut to) = (offset, to);
-    while !to.is_empty() {
-        let word = words[at / 8].load(Ordering::Relaxed).to_ne_bytes();
-        let bytes = &word[at % 8..];
-        let (now, later) = to.split_at_mut(bytes.len().min(to.len()));
-        for (to, byte) in now.iter_mut().zip(bytes) {
-            to.write(*byte);
-        }
-        at += now.len();
-        to = later;
+    let (chunks, tail) = to.as_chunks_mut::<8>();
+    for (chunk, word) in chunks.iter_mut().zip(&mut words) {
+        *chunk = load(word);
+    }
+    if !tail.is_empty()
+        && let Some(word) = words.next()
+    {
+        tail.copy_from_slice(&load(word)[..tail.len()]);
     }
 }
 
@@ -101,16 +87,13 @@ impl<M: Memory> Consumer<M> {
             published: 0,
             express_at: u64::MAX,
             express: Express::default(),
-            settled: 0,
+            fence: Fence::Full,
             rung: 0,
-            generation: 0,
         }
     }
 
     /// The consuming end of a ring that another one, which is no more, has left: it begins with the first frame
     /// that was not released.
-    ///
-    /// `generation` is as for [`Producer::resume`](crate::Producer::resume).
     ///
     /// # Errors
     ///
@@ -119,7 +102,7 @@ impl<M: Memory> Consumer<M> {
     /// # Safety
     ///
     /// This is the only consumer in this memory.
-    pub unsafe fn resume(memory: M, generation: u64) -> Result<Self, Corruption> {
+    pub unsafe fn resume(memory: M) -> Result<Self, Corruption> {
         let capacity = memory.capacity();
         let head = memory.consumer().cursor();
         let published = memory.producer().cursor() & !ControlBlock::FLAGS;
@@ -144,10 +127,15 @@ impl<M: Memory> Consumer<M> {
             published: head,
             express_at: u64::MAX,
             express: Express::default(),
-            settled: head,
+            fence: Fence::Full,
             rung: 0,
-            generation,
         })
+    }
+
+    /// Sets how a release is ordered before the look at the producer's wait word: [`Fence::Full`], unless this is
+    /// called.
+    pub fn set_fence(&mut self, fence: Fence) {
+        self.fence = fence;
     }
 
     /// The ring's memory.
@@ -411,47 +399,18 @@ impl<M: Memory> Consumer<M> {
     #[inline]
     fn advance(&mut self, head: u64) -> bool {
         self.head = head;
-        // The fence costs more than the rest of a receive, so it is paid once in a quarter of the
-        // ring, and by `settle` before this end waits. In between, the hint finds a producer that
-        // has been asleep for longer than a store takes to travel.
-        if self.head - self.settled >= self.capacity / 4 {
-            return self.settle();
+        match self.fence {
+            Fence::Asymmetric => self.memory.consumer().set_cursor_light(head),
+            Fence::Full => self.memory.consumer().set_cursor_fenced(head),
         }
-        self.memory.consumer().set_cursor(self.head);
-        let word = self.memory.producer().wait_hint();
-        self.answer(word)
-    }
-
-    /// Makes sure that a producer which waits for what was released so far is rung. True if it must
-    /// be.
-    ///
-    /// To be called before this end waits, or does anything else for long. Where it is not, the producer has to look
-    /// for a while after it has armed before it sleeps.
-    #[must_use = "true means that the producer sleeps and must be rung"]
-    #[inline]
-    pub fn settle(&mut self) -> bool {
-        if self.settled == self.head {
-            return false;
-        }
-        self.settled = self.head;
-        self.memory.consumer().set_cursor_fenced(self.head);
         let word = self.memory.producer().wait_word();
-        self.answer(word)
-    }
-
-    #[inline]
-    fn answer(&mut self, word: u64) -> bool {
-        let ring = word & 1 == 1 && word != self.rung;
-        if ring {
-            self.rung = word;
-        }
-        ring
+        must_ring(word, head, &mut self.rung)
     }
 
     /// Announces that this end is about to park until a frame comes.
     pub fn arm(&mut self) {
-        self.generation += 1;
-        self.memory.consumer().arm(self.generation);
+        // The next frame moves the producer's cursor at least so far.
+        self.memory.consumer().arm(self.head + FRAME_ALIGN);
     }
 
     /// Takes [`arm`](Self::arm) back.
@@ -465,7 +424,8 @@ impl<M: Memory> Consumer<M> {
         self.memory.consumer().set_cursor_fenced(self.head);
         self.memory.consumer().set_state(state);
         let word = self.memory.producer().wait_word();
-        self.answer(word)
+        // The end wakes a producer whatever it waits for.
+        must_ring(word, u64::MAX, &mut self.rung)
     }
 
     /// What the producer says of itself. Frames published before it closed are still to be read:

@@ -35,6 +35,19 @@ impl State {
     }
 }
 
+/// How a consumer orders its cursor before its look at the producer's wait word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fence {
+    /// By a fence of its own with each release.
+    #[default]
+    Full,
+    /// By none: a producer that is about to park executes a barrier on all processors that run this consumer's
+    /// process, such as membarrier(2) with `MEMBARRIER_CMD_GLOBAL_EXPEDITED`.
+    ///
+    /// To be chosen only where the producer [arms](crate::Producer::arm) with such a barrier.
+    Asymmetric,
+}
+
 /// What one end of a ring writes and its peer only reads.
 ///
 /// The cursor changes with every message, the wait word and the state only around a park and at the
@@ -53,7 +66,8 @@ pub struct ControlBlock {
     /// Header and payload of the frame that was published last, if it was sent by express: beside the
     /// cursor, so that a waiting consumer gets both with the same cache lines.
     express: [AtomicU64; Self::EXPRESS_WORDS],
-    /// Zero while awake; `2 * generation + 1` while the end is about to park or parked.
+    /// Zero while awake. While the end is about to park or parked: [`ARMED`](Self::ARMED), added to the peer's
+    /// cursor that it waits for.
     wait: AtomicU64,
     state: AtomicU32,
     #[cfg(not(loom))]
@@ -80,6 +94,8 @@ impl ControlBlock {
     pub const CURSOR_OFFSET: usize = 0;
     /// The bits of a cursor that are no position.
     pub const FLAGS: u64 = 7;
+    /// Added to the cursor in a wait word: this end is about to park, or parked.
+    pub const ARMED: u64 = 1;
     /// The header, and what is left of two cache lines.
     pub(crate) const EXPRESS_WORDS: usize = if cfg!(loom) { 2 } else { 15 };
 
@@ -100,10 +116,24 @@ impl ControlBlock {
         self.cursor.load(Ordering::Acquire)
     }
 
-    /// Moves the cursor without looking at the peer's wait word.
+    /// Moves the cursor.
     #[inline]
     pub(crate) fn set_cursor(&self, value: u64) {
         self.cursor.store(value, Ordering::Release);
+    }
+
+    /// Moves the cursor and lets the compiler move no later load before that: the first half of the wake-up
+    /// protocol, where the second half executes the barrier for both ([`Fence::Asymmetric`]).
+    ///
+    /// The model checker has no such barrier. What the kernel promises of it is what a fence on both sides
+    /// gives, so a fence stands in for each half there.
+    #[inline]
+    pub(crate) fn set_cursor_light(&self, value: u64) {
+        self.cursor.store(value, Ordering::Release);
+        #[cfg(not(loom))]
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+        #[cfg(loom)]
+        fence(Ordering::SeqCst);
     }
 
     /// Moves the cursor and orders that before every later load: the first half of the wake-up
@@ -171,7 +201,8 @@ impl ControlBlock {
         self.cursor.load(Ordering::Acquire) == word
     }
 
-    /// The wait word, read after [`set_cursor_fenced`](Self::set_cursor_fenced).
+    /// The wait word, read after [`set_cursor_fenced`](Self::set_cursor_fenced) or
+    /// [`set_cursor_light`](Self::set_cursor_light).
     #[inline]
     pub(crate) fn wait_word(&self) -> u64 {
         #[cfg(not(loom))]
@@ -180,17 +211,11 @@ impl ControlBlock {
         return self.wait.load(Ordering::Relaxed);
     }
 
-    /// The wait word as a hint, without any order.
-    #[inline]
-    pub(crate) fn wait_hint(&self) -> u64 {
-        self.wait.load(Ordering::Relaxed)
-    }
-
     /// Arms the wait word and orders that before every later load: the second half of the wake-up
     /// protocol.
     #[inline]
-    pub(crate) fn arm(&self, generation: u64) {
-        let word = generation.wrapping_mul(2) | 1;
+    pub(crate) fn arm(&self, cursor: u64) {
+        let word = cursor | Self::ARMED;
         #[cfg(not(loom))]
         self.wait.store(word, Ordering::SeqCst);
         #[cfg(loom)]
@@ -217,4 +242,16 @@ impl ControlBlock {
         self.state.store(state.to_word(), Ordering::Release);
         fence(Ordering::SeqCst);
     }
+}
+
+/// Whether the end that armed `word` must be rung, now that the cursor it waits for has come to `cursor`; `rung` is the
+/// word that it was last rung for.
+#[inline]
+pub(crate) fn must_ring(word: u64, cursor: u64, rung: &mut u64) -> bool {
+    let is_due =
+        word & ControlBlock::ARMED != 0 && word != *rung && cursor >= word & !ControlBlock::FLAGS;
+    if is_due {
+        *rung = word;
+    }
+    is_due
 }

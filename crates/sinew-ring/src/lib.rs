@@ -45,12 +45,16 @@
 //! precedes *A*, before *W* and before the fence that follows it; but then *L*, which comes after
 //! that fence, must see *C*.
 //!
-//! One ring for each park, no more: the word that arms carries a generation, and an end that has
-//! rung for a word never rings for the same one again.
+//! A consumer releases far more often than a producer parks. With [`Fence::Asymmetric`] it therefore
+//! executes no fence, and the producer executes, between *W* and *L*, a barrier on every processor that
+//! runs the consumer's process. That barrier falls before *A* or after it in the consumer's
+//! instructions. If before, *A* sees *W*; if after, *C*, which precedes *A* in program order, is
+//! visible before the barrier returns, and *L* sees it. The compiler keeps *C* before *A*. The same
+//! idea is in [P1202](https://wg21.link/p1202) and membarrier(2).
 //!
-//! The consumer moves its cursor with every release but fences only once in a quarter of the ring
-//! and in [`Consumer::settle`], which it must call before it waits. Between those an unordered look
-//! at the producer's wait word rings for a producer that has been asleep for a while.
+//! The wait word says how far the cursor must have come. The other end rings once for a word, when its
+//! cursor has come so far: one park costs one ring, however many small frames make up the room for a
+//! large one.
 //!
 //! Loom models of all this are part of the crate: `RUSTFLAGS="--cfg loom" cargo test -p sinew-ring
 //! --release`.
@@ -81,7 +85,7 @@ mod model;
 mod tests;
 
 pub use crate::consumer::Consumer;
-pub use crate::control::{ControlBlock, State};
+pub use crate::control::{ControlBlock, Fence, State};
 pub use crate::corruption::Corruption;
 #[cfg(feature = "alloc")]
 pub use crate::frame::FrameBuffer;

@@ -3,7 +3,7 @@
 
 use core::ptr::NonNull;
 
-use crate::control::{ControlBlock, State};
+use crate::control::{ControlBlock, State, must_ring};
 use crate::corruption::Corruption;
 use crate::frame::{HEADER_SIZE, Header, frame_size, max_payload};
 use crate::loom::sync::Ordering;
@@ -40,7 +40,7 @@ impl From<Corruption> for PushError {
 /// ```text
 /// loop {
 ///     if producer.has_room(len)? { break }
-///     producer.arm();
+///     producer.arm(producer.cursor_for(len), barrier);
 ///     if producer.has_room(len)? { producer.disarm(); break }
 ///     park until the consumer rings;
 ///     producer.disarm();
@@ -49,6 +49,7 @@ impl From<Corruption> for PushError {
 ///
 /// Either the look after [`arm`](Self::arm) sees the room, or the consumer sees the armed word when
 /// it releases that room and is told to ring, exactly once. See the [crate's proof](crate#waking).
+/// `barrier` is what the consumer's [`Fence`](crate::Fence) asks for.
 #[derive(Debug)]
 pub struct Producer<M> {
     memory: M,
@@ -60,10 +61,12 @@ pub struct Producer<M> {
     released: u64,
     /// The consumer's wait word that was last answered with a ring.
     rung: u64,
-    generation: u64,
 }
 
 impl<M: Memory> Producer<M> {
+    /// A cursor that no consumer comes to.
+    pub const NEVER: u64 = !ControlBlock::FLAGS;
+
     /// The producing end of a fresh ring, in which nothing was published yet.
     ///
     /// # Safety
@@ -79,16 +82,13 @@ impl<M: Memory> Producer<M> {
             published: 0,
             released: 0,
             rung: 0,
-            generation: 0,
         }
     }
 
     /// The producing end of a ring that another one, which is no more, has left in any state.
     ///
     /// What that had published stays published, the last frame included, even if it went by express and did not
-    /// come into the ring any more. What it had merely staged is gone. `generation` is where the count of this end's
-    /// [parks](Self::arm) begins: it must be so far above all earlier ones of this ring that none is
-    /// used twice.
+    /// come into the ring any more. What it had merely staged is gone.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl<M: Memory> Producer<M> {
     /// # Safety
     ///
     /// This is the only producer in this memory.
-    pub unsafe fn resume(memory: M, generation: u64) -> Result<Self, Corruption> {
+    pub unsafe fn resume(memory: M) -> Result<Self, Corruption> {
         let capacity = memory.capacity();
         let released = memory.consumer().cursor();
         let word = memory.producer().cursor();
@@ -157,7 +157,6 @@ impl<M: Memory> Producer<M> {
             published,
             released,
             rung: 0,
-            generation,
         })
     }
 
@@ -258,6 +257,7 @@ impl<M: Memory> Producer<M> {
         self.memory
             .producer()
             .set_express(self.published, end, header, payload);
+        self.published = end;
         let ring = self.must_ring();
         // For the consumer that comes too late for the express words: the next use of this end, by which
         // they change, comes after this.
@@ -267,7 +267,6 @@ impl<M: Memory> Producer<M> {
         // SAFETY: likewise; the payload follows the header.
         unsafe { self.memory.write(self.staged + HEADER_SIZE, payload) };
         self.staged = end;
-        self.published = end;
         Ok(ring)
     }
 
@@ -366,17 +365,24 @@ impl<M: Memory> Producer<M> {
     #[inline]
     fn must_ring(&mut self) -> bool {
         let word = self.memory.consumer().wait_word();
-        let ring = word & 1 == 1 && word != self.rung;
-        if ring {
-            self.rung = word;
-        }
-        ring
+        must_ring(word, self.published, &mut self.rung)
     }
 
-    /// Announces that this end is about to park until there is room.
-    pub fn arm(&mut self) {
-        self.generation += 1;
-        self.memory.producer().arm(self.generation);
+    /// The consumer's cursor from which on there is room for a payload of `len` bytes.
+    #[inline]
+    pub fn cursor_for(&self, len: usize) -> u64 {
+        (self.staged + frame_size(len as u64)).saturating_sub(self.capacity)
+    }
+
+    /// Announces that this end is about to park until the consumer's cursor has come to `cursor`, see
+    /// [`cursor_for`](Self::cursor_for), or the consumer closes. [`NEVER`](Self::NEVER) is for the latter alone.
+    ///
+    /// `barrier` is executed after the announcement, and before this end looks again: a barrier for the
+    /// consumer's processor, if that has [`Fence::Asymmetric`](crate::Fence::Asymmetric), otherwise nothing.
+    #[inline]
+    pub fn arm<T>(&mut self, cursor: u64, barrier: impl FnOnce() -> T) -> T {
+        self.memory.producer().arm(cursor & !ControlBlock::FLAGS);
+        barrier()
     }
 
     /// Takes [`arm`](Self::arm) back.
@@ -390,7 +396,9 @@ impl<M: Memory> Producer<M> {
         self.memory.producer().set_cursor_fenced(self.staged);
         self.published = self.staged;
         self.memory.producer().set_state(state);
-        self.must_ring()
+        let word = self.memory.consumer().wait_word();
+        // The end wakes a consumer whatever it waits for.
+        must_ring(word, u64::MAX, &mut self.rung)
     }
 
     /// What the consumer says of itself.

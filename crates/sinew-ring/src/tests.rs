@@ -333,21 +333,63 @@ fn only_an_armed_peer_is_rung_and_once() {
     let (mut producer, mut consumer) = channel(64);
     producer.stage(1, b"a").unwrap();
     assert!(!producer.publish());
+    let frame = consumer.peek().unwrap().unwrap();
+    assert!(!consumer.release(frame));
     consumer.arm();
     producer.stage(1, b"b").unwrap();
     assert!(producer.publish(), "armed");
     producer.stage(1, b"c").unwrap();
     assert!(!producer.publish(), "rung already");
-    consumer.disarm();
+    for _ in 0..2 {
+        let frame = consumer.peek().unwrap().unwrap();
+        assert!(!consumer.release(frame));
+    }
     consumer.arm();
     producer.stage(1, b"d").unwrap();
     assert!(producer.publish(), "armed anew");
 
+    for _ in 0..3 {
+        producer.stage(1, b"e").unwrap();
+    }
     assert_eq!(producer.stage(1, &[0; 8]), Err(PushError::Full));
-    producer.arm();
+    assert!(!producer.publish());
+    producer.arm(producer.cursor_for(8), || ());
     let frame = consumer.peek().unwrap().unwrap();
     assert!(consumer.release(frame), "the producer sleeps");
-    assert!(!consumer.settle(), "rung already");
+    let frame = consumer.peek().unwrap().unwrap();
+    assert!(!consumer.release(frame), "rung already");
+}
+
+#[test]
+fn a_producer_is_rung_once_all_the_room_that_it_waits_for_is_there() {
+    for fence in [Fence::Full, Fence::Asymmetric] {
+        let (mut producer, mut consumer) = channel(256);
+        consumer.set_fence(fence);
+        while producer.stage(1, b"small").is_ok() {}
+        assert!(!producer.publish());
+        // 10 of the 16 small frames have to go.
+        producer.arm(producer.cursor_for(152), || ());
+        let mut released = 0;
+        while let Some(frame) = consumer.peek().unwrap() {
+            released += 1;
+            assert_eq!(consumer.release(frame), released == 10, "{released}");
+        }
+        assert_eq!(released, 16);
+        assert_eq!(producer.has_room(152), Ok(true));
+    }
+}
+
+#[test]
+fn a_producer_that_waits_for_the_end_alone_is_rung_by_the_end_alone() {
+    let (mut producer, mut consumer) = channel(64);
+    producer.stage(1, &[0; 56]).unwrap();
+    assert!(!producer.publish());
+    producer.arm(Producer::<crate::HeapMemory>::NEVER, || ());
+    let frame = consumer.peek().unwrap().unwrap();
+    assert!(!consumer.release(frame));
+    assert!(consumer.close(State::Closed));
+    consumer.arm();
+    assert!(producer.close(State::Closed));
 }
 
 #[test]
@@ -444,14 +486,14 @@ mod resumed {
             unsafe { FlatMemory::new(at(0).cast(), at(256).cast(), at(512), 256, ()) }
         }
 
-        fn producer(self, generation: u64) -> Result<Producer<FlatMemory<()>>, Corruption> {
+        fn producer(self) -> Result<Producer<FlatMemory<()>>, Corruption> {
             // SAFETY: the tests drop or forget the one before.
-            unsafe { Producer::resume(self.memory(), generation) }
+            unsafe { Producer::resume(self.memory()) }
         }
 
-        fn consumer(self, generation: u64) -> Result<Consumer<FlatMemory<()>>, Corruption> {
+        fn consumer(self) -> Result<Consumer<FlatMemory<()>>, Corruption> {
             // SAFETY: as for the producer.
-            unsafe { Consumer::resume(self.memory(), generation) }
+            unsafe { Consumer::resume(self.memory()) }
         }
 
         fn block(self, offset: usize) -> &'static ControlBlock {
@@ -474,7 +516,7 @@ mod resumed {
         let mut expected = std::collections::VecDeque::new();
         let mut sent = 0_u64;
         for round in 1..500_u64 {
-            let mut producer = ring.producer(round << 32).unwrap();
+            let mut producer = ring.producer().unwrap();
             loop {
                 let len = (sent * 7 % 61) as usize;
                 let bytes: Vec<u8> = (0..len)
@@ -493,7 +535,7 @@ mod resumed {
             }
             // Not published, and gone with this end.
             let _full = producer.stage(1, &[]);
-            let mut consumer = ring.consumer(round << 32).unwrap();
+            let mut consumer = ring.consumer().unwrap();
             for _ in 0..round % 5 + 1 {
                 let Some(bytes) = take(&mut consumer) else {
                     break;
@@ -501,7 +543,7 @@ mod resumed {
                 assert_eq!(Some(bytes), expected.pop_front());
             }
         }
-        let mut consumer = ring.consumer(1).unwrap();
+        let mut consumer = ring.consumer().unwrap();
         while let Some(bytes) = take(&mut consumer) {
             assert_eq!(Some(bytes), expected.pop_front());
         }
@@ -520,10 +562,10 @@ mod resumed {
             let end = crate::frame_size(len.into());
             // As `send` does first; what follows it did not come to pass.
             ring.block(0).set_express(0, end, header, &bytes);
-            let mut producer = ring.producer(1 << 32).unwrap();
+            let mut producer = ring.producer().unwrap();
             assert_eq!(producer.position(), end);
             let _ring = producer.send(1, b"next").unwrap();
-            let mut consumer = ring.consumer(1 << 32).unwrap();
+            let mut consumer = ring.consumer().unwrap();
             assert_eq!(take(&mut consumer).unwrap(), bytes);
             assert_eq!(take(&mut consumer).unwrap(), b"next");
             assert_eq!(take(&mut consumer), None);
@@ -533,11 +575,11 @@ mod resumed {
     #[test]
     fn a_consumer_that_follows_while_the_sender_is_replaced() {
         let ring = Ring::new();
-        let mut consumer = ring.consumer(1).unwrap();
+        let mut consumer = ring.consumer().unwrap();
         let header = crate::Header { len: 5, kind: 1 };
         ring.block(0).set_express(0, 16, header, b"early");
         assert_eq!(take(&mut consumer).unwrap(), b"early");
-        let mut producer = ring.producer(1 << 32).unwrap();
+        let mut producer = ring.producer().unwrap();
         assert_eq!(take(&mut consumer), None);
         let _ring = producer.send(1, b"late").unwrap();
         assert_eq!(take(&mut consumer).unwrap(), b"late");
@@ -559,9 +601,9 @@ mod resumed {
             let ring = Ring::new();
             ring.block(0).set_cursor(published);
             ring.block(256).set_cursor(released);
-            assert!(ring.producer(1).is_err(), "{published} {released}");
+            assert!(ring.producer().is_err(), "{published} {released}");
             if published & 7 == 0 {
-                assert!(ring.consumer(1).is_err(), "{published} {released}");
+                assert!(ring.consumer().is_err(), "{published} {released}");
             }
         }
         // An express frame that is longer than there is room for, or than what was published.
@@ -569,7 +611,7 @@ mod resumed {
             let ring = Ring::new();
             let header = crate::Header { len, kind: 1 };
             ring.block(0).set_express(0, end, header, &[]);
-            assert!(ring.producer(1).is_err(), "{len}");
+            assert!(ring.producer().is_err(), "{len}");
         }
     }
 }

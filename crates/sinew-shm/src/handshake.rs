@@ -10,10 +10,11 @@ use sinew_memory::{RingFds, RingMemory};
 use crate::bell::{self, Bell, Doorbell};
 use crate::link::Parts;
 use crate::options::Options;
-use crate::socket;
 use crate::wire::{
-    self, FEATURE_EPOLL_BELL, FEATURES, Hello, Offer, PACKET, Packet, Reason, VERSIONS, violation,
+    self, FEATURE_EPOLL_BELL, FEATURE_MEMBARRIER, FEATURES, Hello, Offer, PACKET, Packet, Reason,
+    VERSIONS, violation,
 };
+use crate::{membarrier, socket};
 
 /// An end's part of the channel, before the other's is known.
 struct Part {
@@ -115,11 +116,19 @@ pub(crate) struct Outcome {
 fn features_for(peer: &Credentials, options: &Options) -> u64 {
     let us = rustix::process::geteuid().as_raw();
     let trusted = peer.uid == us || peer.uid == 0;
-    if trusted && options.doorbell == Doorbell::Auto {
-        FEATURES
-    } else {
-        FEATURES & !FEATURE_EPOLL_BELL
+    offered(trusted && options.doorbell == Doorbell::Auto)
+}
+
+/// What this process can do, with a bell that is an epoll instance or without.
+fn offered(epoll_bell: bool) -> u64 {
+    let mut features = FEATURES;
+    if !epoll_bell {
+        features &= !FEATURE_EPOLL_BELL;
     }
+    if !membarrier::register() {
+        features &= !FEATURE_MEMBARRIER;
+    }
+    features
 }
 
 struct Wire {
@@ -171,6 +180,7 @@ impl Wire {
                 theirs: theirs.memory,
                 bell: ours.bell,
                 their_bell: theirs.bell,
+                features: ours.offer.features,
                 peer,
                 address,
             },
@@ -322,10 +332,7 @@ async fn connect_on(
 /// Both ends within this process.
 pub(crate) fn pair(options: &Options) -> Result<[Outcome; 2], Error> {
     let (a, b) = socket::pair()?;
-    let features = match options.doorbell {
-        Doorbell::Auto => FEATURES,
-        Doorbell::Socket => FEATURES & !FEATURE_EPOLL_BELL,
-    };
+    let features = offered(options.doorbell == Doorbell::Auto);
     let version = *VERSIONS.end();
     let (ours, theirs) = (
         Part::new(options, version, features)?,
@@ -354,6 +361,7 @@ pub(crate) fn pair(options: &Options) -> Result<[Outcome; 2], Error> {
             theirs: view,
             bell: part.bell,
             their_bell: bell_view,
+            features,
             peer: us,
             address: address.clone(),
         },

@@ -61,6 +61,7 @@ mod handshake;
 mod link;
 mod listener;
 mod loan;
+mod membarrier;
 pub mod named;
 mod options;
 mod receiver;

@@ -15,8 +15,8 @@ use sinew_memory::{Frozen, RingMemory};
 use tokio::io::Interest;
 
 use crate::bell::Bell;
-use crate::socket;
-use crate::wire::{MAX_MEMORY_IN_FLIGHT, PACKET_BELL, PACKET_MEMORY};
+use crate::wire::{FEATURE_MEMBARRIER, MAX_MEMORY_IN_FLIGHT, PACKET_BELL, PACKET_MEMORY};
+use crate::{membarrier, socket};
 
 /// Packets that are read in a row. A peer that keeps to the rules never has more under way.
 const PACKETS_AT_ONCE: usize = 4 * MAX_MEMORY_IN_FLIGHT;
@@ -95,6 +95,8 @@ pub(crate) struct Parts {
     pub(crate) theirs: RingMemory,
     pub(crate) bell: Bell,
     pub(crate) their_bell: Option<OwnedFd>,
+    /// What both ends agreed on.
+    pub(crate) features: u64,
     pub(crate) peer: Credentials,
     pub(crate) address: Arc<str>,
 }
@@ -108,6 +110,7 @@ pub(crate) struct Link {
     their_bell: Option<Arc<OwnedFd>>,
     reactor: OnceLock<Reactor>,
     registering: Mutex<()>,
+    features: u64,
     wakers: Arc<Wakers>,
     waker: Waker,
     inbox: Mutex<Inbox>,
@@ -138,12 +141,33 @@ impl Link {
             their_bell: parts.their_bell.map(Arc::new),
             reactor: OnceLock::new(),
             registering: Mutex::new(()),
+            features: parts.features,
             waker: wakers.clone().into(),
             wakers,
             inbox: Mutex::default(),
             peer: parts.peer,
             address: parts.address,
             span,
+        })
+    }
+
+    /// Whether both ends are registered with membarrier(2), so that a receiver need not fence its releases.
+    pub(crate) fn has_membarrier(&self) -> bool {
+        self.features & FEATURE_MEMBARRIER != 0
+    }
+
+    /// Executes the barrier that a sender owes to the receiver before it sleeps.
+    pub(crate) fn barrier(&self) -> Result<(), Error> {
+        if !self.has_membarrier() {
+            return Ok(());
+        }
+        membarrier::execute().map_err(|errno| {
+            let error = Error::from_raw_os_error("membarrier", errno.raw_os_error())
+                .with_reason("it was allowed when the channel was made, and is not any more")
+                .with_remedy(
+                    "allow membarrier(2) in the sandbox, or enter it before the channel is made",
+                );
+            self.error(error)
         })
     }
 

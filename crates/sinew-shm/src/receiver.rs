@@ -169,7 +169,6 @@ impl Receiver {
             Ok(Some(head)) => Ok(self.take(head)),
             Err(error) => Err(TryRecvError::Failed(error)),
             Ok(None) => {
-                self.settle();
                 if self.link.take_event() {
                     self.look_at_socket()?;
                 }
@@ -339,7 +338,6 @@ impl Receiver {
             {
                 return Poll::Ready(end);
             }
-            self.settle();
             match self.look() {
                 Step::Ready => continue,
                 Step::Yield => {
@@ -399,7 +397,6 @@ impl Receiver {
             if self.glance() {
                 continue;
             }
-            self.settle();
             match self.look() {
                 Step::Ready => continue,
                 Step::Yield => {
@@ -574,13 +571,6 @@ impl Receiver {
 
     pub(crate) fn payload(&self, frame: &Frame) -> Option<std::ptr::NonNull<[u8]>> {
         self.consumer.payload(frame)
-    }
-
-    #[inline]
-    fn settle(&mut self) {
-        if self.consumer.settle() {
-            self.ring();
-        }
     }
 
     #[cold]

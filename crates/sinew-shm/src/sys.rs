@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rustix::io::FdFlags;
 use sinew_memory::{Region, RingMemory};
 use sinew_ring::{
-    Consumer, ControlBlock, Corruption, FlatMemory, Frame, MirroredMemory, Producer, PushError,
+    Consumer, ControlBlock, Corruption, Fence, FlatMemory, Frame, MirroredMemory, Producer,
+    PushError,
 };
 
 use crate::link::Link;
@@ -56,7 +57,10 @@ pub(crate) fn halves(link: &Arc<Link>) -> (Producer<Memory>, Consumer<Memory>) {
     // SAFETY: the link is fresh, and this is its only producer; a peer that is not fresh is found out.
     let producer = unsafe { Producer::new(ring(link, &link.ours, &link.theirs)) };
     // SAFETY: likewise its only consumer.
-    let consumer = unsafe { Consumer::new(ring(link, &link.theirs, &link.ours)) };
+    let mut consumer = unsafe { Consumer::new(ring(link, &link.theirs, &link.ours)) };
+    if link.has_membarrier() {
+        consumer.set_fence(Fence::Asymmetric);
+    }
     (producer, consumer)
 }
 
@@ -88,24 +92,18 @@ fn flat(block: &Block) -> RegionMemory {
 /// The producing end of a ring in a region.
 ///
 /// The caller holds the claim to that end, so that there is no other.
-pub(crate) fn resume_producer(
-    block: &Block,
-    generation: u64,
-) -> Result<Producer<RegionMemory>, Corruption> {
+pub(crate) fn resume_producer(block: &Block) -> Result<Producer<RegionMemory>, Corruption> {
     // SAFETY: by the caller's contract this is the only one in this process. One in another process that breaks
     // the protocol costs what is in the ring, and nothing else: all is checked, and copied.
-    unsafe { Producer::resume(flat(block), generation) }
+    unsafe { Producer::resume(flat(block)) }
 }
 
 /// The consuming end of a ring in a region.
 ///
 /// The caller holds the claim to that end, so that there is no other.
-pub(crate) fn resume_consumer(
-    block: &Block,
-    generation: u64,
-) -> Result<Consumer<RegionMemory>, Corruption> {
+pub(crate) fn resume_consumer(block: &Block) -> Result<Consumer<RegionMemory>, Corruption> {
     // SAFETY: as for the producer.
-    unsafe { Consumer::resume(flat(block), generation) }
+    unsafe { Consumer::resume(flat(block)) }
 }
 
 /// Space in a ring that a loan lends.

@@ -15,7 +15,10 @@ pub(crate) const MAX_FDS: usize = 3;
 
 /// Both ends may wait on an epoll instance that the other made.
 pub(crate) const FEATURE_EPOLL_BELL: u64 = 1;
-pub(crate) const FEATURES: u64 = FEATURE_EPOLL_BELL;
+/// Both ends are registered with membarrier(2) as global and expedited: receivers do not fence their releases,
+/// and a sender executes `MEMBARRIER_CMD_GLOBAL_EXPEDITED` after it has armed its wait word.
+pub(crate) const FEATURE_MEMBARRIER: u64 = 2;
+pub(crate) const FEATURES: u64 = FEATURE_EPOLL_BELL | FEATURE_MEMBARRIER;
 
 /// Packets on the socket once the channel stands, by their first byte.
 pub(crate) const PACKET_BELL: u8 = 1;

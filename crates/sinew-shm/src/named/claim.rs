@@ -53,11 +53,6 @@ impl Claim {
         &self.slot
     }
 
-    /// Where an end begins to count its parks: so that none is counted twice.
-    pub(super) fn generation(&self) -> u64 {
-        (self.slot[SLOT_EPOCH].load(Ordering::Acquire) & 0x3fff_ffff) << 32
-    }
-
     /// What this end waits for.
     pub(super) fn bell(&self) -> &Word {
         &self.bell

@@ -60,7 +60,7 @@ enum Item {
 impl Receiver {
     pub(super) fn open(block: Block, options: &Options) -> Result<Self, Error> {
         let (claim, _predecessor) = Claim::new(block, Role::Receiver)?;
-        let resumed = resume_consumer(claim.block(), claim.generation()).and_then(|consumer| {
+        let resumed = resume_consumer(claim.block()).and_then(|consumer| {
             let tally = Tally::resume(claim.slot().clone(), consumer.position());
             Ok((consumer, tally.ok_or(Corruption::State)?))
         });
@@ -188,10 +188,7 @@ impl Receiver {
     pub fn try_recv(&mut self) -> Result<Bytes, TryRecvError> {
         let item = match self.next()? {
             Some(item) => item,
-            None => {
-                self.settle();
-                self.fate()?.ok_or(TryRecvError::Empty)?
-            }
+            None => self.fate()?.ok_or(TryRecvError::Empty)?,
         };
         self.take(item)?.ok_or(TryRecvError::Closed)
     }
@@ -208,7 +205,6 @@ impl Receiver {
             if let Some(item) = self.next()? {
                 return self.take(item);
             }
-            self.settle();
             if let Some(item) = self.fate()? {
                 return self.take(item);
             }
@@ -238,7 +234,6 @@ impl Receiver {
         self.peeked = None;
         self.rest.wake();
         self.disarm();
-        self.settle();
         self.claim.give_back();
     }
 
@@ -294,7 +289,6 @@ impl Receiver {
             if self.glance() {
                 continue;
             }
-            self.settle();
             match self.look() {
                 Step::Ready => continue,
                 Step::Yield => {
@@ -486,12 +480,6 @@ impl Receiver {
     fn look(&mut self) -> Step {
         let consumer = &self.consumer;
         self.waiter.look(|| consumer.is_ready())
-    }
-
-    fn settle(&mut self) {
-        if self.consumer.settle() {
-            self.ring();
-        }
     }
 
     #[cold]

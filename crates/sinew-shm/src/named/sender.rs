@@ -55,12 +55,11 @@ pub struct Sender {
 impl Sender {
     pub(super) fn open(block: Block, options: &Options) -> Result<Self, Error> {
         let (mut claim, predecessor) = Claim::new(block, Role::Sender)?;
-        let resumed =
-            resume_producer(claim.block(), claim.generation()).and_then(|mut producer| {
-                let tally = Tally::resume(claim.slot().clone(), producer.position());
-                let told = told(claim.slot(), &mut producer)?;
-                Ok((producer, tally.ok_or(Corruption::State)?, told))
-            });
+        let resumed = resume_producer(claim.block()).and_then(|mut producer| {
+            let tally = Tally::resume(claim.slot().clone(), producer.position());
+            let told = told(claim.slot(), &mut producer)?;
+            Ok((producer, tally.ok_or(Corruption::State)?, told))
+        });
         let (producer, tally, told) = match resumed {
             Ok(resumed) => resumed,
             Err(corruption) => {
@@ -162,7 +161,7 @@ impl Sender {
                 }
                 Step::Park => {}
             }
-            self.arm();
+            self.arm(self.need(payload.len()));
             if !self.has_room(self.need(payload.len()))? {
                 self.stats.parks += 1;
                 block(self.claim.bell(), bell)?;
@@ -429,7 +428,7 @@ impl Sender {
         if let Some(error) = self.fate() {
             return Poll::Ready(Err(error));
         }
-        self.arm();
+        self.arm(need);
         if self.has_room(need)? {
             self.disarm();
             return Poll::Ready(Ok(()));
@@ -594,9 +593,10 @@ impl Sender {
         self.claim.ring();
     }
 
-    fn arm(&mut self) {
+    fn arm(&mut self, need: usize) {
         self.armed = true;
-        self.producer.arm();
+        // The receiver fences each release.
+        self.producer.arm(self.producer.cursor_for(need), || ());
     }
 
     fn disarm(&mut self) {

@@ -3,15 +3,30 @@
 use std::time::Instant;
 
 use sinew_core::{Error, ErrorKind};
-use sinew_ring::{Corruption, State};
+use sinew_ring::{Corruption, Producer, State};
 
-use super::{LOOK_INTERVAL, Sender};
+use super::{Blocked, LOOK_INTERVAL, Sender};
 use crate::link::Half;
+use crate::sys::Memory;
+use crate::wire::MAX_MEMORY_IN_FLIGHT;
 
 impl Sender {
-    pub(super) fn arm(&mut self) {
+    /// Arms for what is blocked, with the barrier that the receiver may rely on.
+    pub(super) fn arm(&mut self, blocked: Blocked) -> Result<(), Error> {
+        let cursor = match blocked {
+            Blocked::Room { len, memory: false } => self.producer.cursor_for(len),
+            Blocked::Room { len, memory: true } => {
+                let oldest = self.memories.front().copied().unwrap_or(0);
+                let is_full = self.memories.len() >= MAX_MEMORY_IN_FLIGHT;
+                let cursor = self.producer.cursor_for(len);
+                if is_full { cursor.max(oldest) } else { cursor }
+            }
+            // The socket says so itself; the receiver rings for the end.
+            Blocked::Socket => Producer::<Memory>::NEVER,
+        };
         self.armed = true;
-        self.producer.arm();
+        let link = &self.link;
+        self.producer.arm(cursor, || link.barrier())
     }
 
     pub(super) fn disarm(&mut self) {

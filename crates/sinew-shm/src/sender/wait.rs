@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use sinew_core::{Error, ErrorKind};
 use sinew_memory::Frozen;
@@ -14,9 +13,6 @@ use crate::link::{Half, Parker};
 use crate::sys::{Lent, Memory};
 use crate::wait::Step;
 use crate::wire::{FRAME_DATA, MAX_MEMORY_IN_FLIGHT};
-
-/// Within this, what a processor has stored is seen by the others: some hundred nanoseconds are usual.
-const VISIBLE: Duration = Duration::from_micros(2);
 
 impl Sender {
     #[inline]
@@ -198,12 +194,11 @@ impl Sender {
             }
         }
         self.link.register(Half::Sender, cx.waker());
-        // Before it arms: a ring that was taken in after that might have been for some room, but not for enough,
-        // and the receiver rings once each time that it finds this end armed.
+        // Before it arms: a ring that comes after that is for what this end waits for, and is not taken in here.
         self.link.poll_events(Half::Sender)?;
-        self.arm();
+        self.arm(blocked)?;
         let room = match blocked {
-            Blocked::Room { len, memory } => self.watch_for_room(len, memory)?,
+            Blocked::Room { len, memory } => self.has_room(len, memory)?,
             Blocked::Socket => self.link.poll_writable(cx)?.is_ready(),
         };
         if room {
@@ -247,9 +242,9 @@ impl Sender {
             self.link.register(Half::Sender, parker.waker());
             // As in a task.
             self.link.drain_now(Half::Sender)?;
-            self.arm();
+            self.arm(blocked)?;
             let room = match blocked {
-                Blocked::Room { len, memory } => self.watch_for_room(len, memory)?,
+                Blocked::Room { len, memory } => self.has_room(len, memory)?,
                 Blocked::Socket => false,
             };
             if !room {
@@ -279,21 +274,6 @@ impl Sender {
             Step::Ready
         } else {
             waiter.look(room)
-        }
-    }
-
-    /// Looks for room once this end is armed, for as long as a release takes that the receiver made before it could
-    /// see that: it does not wait for it to be seen, unless it is about to sleep itself.
-    fn watch_for_room(&mut self, len: usize, memory: bool) -> Result<bool, Error> {
-        let armed = Instant::now();
-        loop {
-            if self.has_room(len, memory)? {
-                return Ok(true);
-            }
-            if armed.elapsed() > VISIBLE {
-                return Ok(false);
-            }
-            std::hint::spin_loop();
         }
     }
 

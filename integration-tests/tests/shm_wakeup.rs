@@ -17,8 +17,8 @@ const RELAYED: u64 = 400_000;
 /// Holds the calling thread to the first or the second processor that it may use.
 fn pin(which: usize) {
     let all = sched_getaffinity(None).unwrap();
-    let usable = (0..CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu));
-    if let Some(cpu) = usable.skip(which).next() {
+    let mut usable = (0..CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu));
+    if let Some(cpu) = usable.nth(which) {
         let mut one = CpuSet::new();
         one.set(cpu);
         sched_setaffinity(None, &one).unwrap();
@@ -42,7 +42,8 @@ fn receive(rounds: &Rounds, count: u64, len: usize, consumer: &mut Consumer<Heap
     let mut random = Random::new(len as u64);
     let mut cold = vec![0; 128 << 20];
     for round in 1..=count {
-        let at = random.below(cold.len() as u64 / 4096 - 1) as usize * 4096;
+        let page = usize::try_from(random.below(cold.len() as u64 / 4096 - 1)).unwrap();
+        let at = 4096 * page;
         while rounds.begun.0.load(Ordering::Acquire) != round {
             spin_loop();
         }
@@ -167,7 +168,7 @@ fn relays_in_a_circle_never_stand_still() {
                 for number in 0..count {
                     // Sizes vary, so that the room for one is made by the release of several.
                     first
-                        .send(vec![1; (number * 37 % 900) as usize])
+                        .send(vec![1; usize::try_from(number * 37 % 900).unwrap()])
                         .await
                         .unwrap();
                 }

@@ -38,6 +38,10 @@ examples:
 bench suite="shm" *args:
     cargo run --release -p sinew-bench -- {{suite}} {{args}}
 
+# Measures HTTP, gRPC and tarpc over Sinew beside UNIX sockets: `just bench-protocols --quick --only axum`.
+bench-protocols *args:
+    cargo run --release -p sinew-bench-protocols -- {{args}}
+
 # Fuzzes a target for some time: `just fuzz ring 60`. Needs a nightly toolchain and cargo-fuzz.
 fuzz target seconds="60":
     cd fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}

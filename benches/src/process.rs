@@ -22,7 +22,7 @@ use crate::case::{Case, Suite};
 use crate::measure::{Plan, Record};
 use crate::session::{Cpus, Session};
 
-/// After this the sides of a round are killed and the run fails.
+/// After this the sides of a round are killed and its case has failed.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How the sides of a round are to be run.
@@ -215,7 +215,8 @@ fn watch(sides: &mut [Running]) -> Result<Vec<Record>> {
     while sides.iter().any(|side| !side.ended) {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(format!("no end after {} s", DEADLINE.as_secs()).into());
+            let seconds = DEADLINE.as_secs();
+            return Err(format!("hung: no answer within {seconds} s").into());
         }
         let ready: Vec<bool> = {
             let mut fds: Vec<PollFd<'_>> = sides

@@ -45,6 +45,7 @@ impl<'a> Report<'a> {
                 "p999": row.percentile(0.999),
                 "cpu_ns_per_msg": row.cpu_ns_per_message(),
                 "ratio_to_limit": self.ratio_to_limit(row),
+                "failure": row.failure,
             });
             writeln!(out, "{line}")?;
         }
@@ -69,6 +70,10 @@ impl<'a> Report<'a> {
                     "{:<12} {:<24} {:>12} {:>12} {:>12} {:>12} {:>9}",
                     "subject", "how", "p50", "p99", "p99.9", "cpu ns/msg", "to limit"
                 )?;
+            }
+            if let Some(failure) = &row.failure {
+                writeln!(out, "{:<12} {:<24} {failure}", case.subject, case.how)?;
+                continue;
             }
             writeln!(
                 out,

@@ -44,7 +44,9 @@ pub(crate) struct RunArgs {
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) case: Case,
+    /// Empty once a round has failed.
     rounds: Vec<Record>,
+    pub(crate) failure: Option<String>,
 }
 
 impl Row {
@@ -86,7 +88,7 @@ impl Row {
     }
 }
 
-/// Runs `suite` and prints its report.
+/// Runs `suite` and prints its report. A case that failed is an error, after the report.
 pub(crate) fn run_suite(suite: &Suite, args: &RunArgs) -> Result<()> {
     let conditions = Conditions {
         rounds: if args.quick { 3 } else { 5 },
@@ -106,6 +108,7 @@ pub(crate) fn run_suite(suite: &Suite, args: &RunArgs) -> Result<()> {
         .map(|case| Row {
             case,
             rounds: Vec::new(),
+            failure: None,
         })
         .collect();
     if rows.is_empty() {
@@ -121,7 +124,8 @@ pub(crate) fn run_suite(suite: &Suite, args: &RunArgs) -> Result<()> {
             } else {
                 count - 1 - step
             };
-            let Some(row) = rows.get_mut(index) else {
+            // A case that hung once may hang in each round, for the whole of the deadline.
+            let Some(row) = rows.get_mut(index).filter(|row| row.failure.is_none()) else {
                 continue;
             };
             let (subject, name) = (row.case.subject, row.case.name());
@@ -134,9 +138,13 @@ pub(crate) fn run_suite(suite: &Suite, args: &RunArgs) -> Result<()> {
                 std::io::stderr().flush()?;
             }
             let dir = scratch.0.join(format!("{round}-{index}"));
-            let record = run(suite, &row.case, conditions, &dir)
-                .map_err(|error| format!("{subject} {name}: {error}"))?;
-            row.rounds.push(record);
+            match run(suite, &row.case, conditions, &dir) {
+                Ok(record) => row.rounds.push(record),
+                Err(error) => {
+                    row.rounds.clear();
+                    row.failure = Some(format!("round {}: {error}", round + 1));
+                }
+            }
         }
     }
     eprintln!(
@@ -149,9 +157,13 @@ pub(crate) fn run_suite(suite: &Suite, args: &RunArgs) -> Result<()> {
     let report = Report::new(suite, &rows);
     let mut out = std::io::stdout().lock();
     if args.json {
-        report.json(&mut out)
+        report.json(&mut out)?;
     } else {
-        report.table(&mut out)
+        report.table(&mut out)?;
+    }
+    match rows.iter().filter(|row| row.failure.is_some()).count() {
+        0 => Ok(()),
+        failed => Err(format!("{failed} of {} cases failed", rows.len()).into()),
     }
 }
 

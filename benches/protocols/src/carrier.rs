@@ -30,7 +30,7 @@ impl Listener {
 
     pub(crate) async fn accept(&mut self) -> Result<End> {
         Ok(match self {
-            Self::Sinew(listener) => End::Sinew(listener.accept().await?),
+            Self::Sinew(listener) => End::Sinew(Box::new(listener.accept().await?)),
             Self::Unix(listener) => End::Unix(listener.accept().await?.0),
         })
     }
@@ -38,7 +38,7 @@ impl Listener {
 
 /// One end of a connection.
 pub(crate) enum End {
-    Sinew(sinew_shm::Channel),
+    Sinew(Box<sinew_shm::Channel>),
     Unix(UnixStream),
     Duplex(DuplexStream),
 }
@@ -46,7 +46,7 @@ pub(crate) enum End {
 impl End {
     pub(crate) async fn connect(carrier: Carrier, path: &Path) -> Result<Self> {
         Ok(match carrier {
-            Carrier::Sinew => Self::Sinew(sinew_shm::connect(path).await?),
+            Carrier::Sinew => Self::Sinew(Box::new(sinew_shm::connect(path).await?)),
             Carrier::Unix => Self::Unix(UnixStream::connect(path).await?),
             Carrier::Duplex => return Err("a duplex stream has no address".into()),
         })
@@ -62,7 +62,7 @@ impl End {
     pub(crate) async fn ask(self, protocol: Protocol, plan: Plan) -> Result<Record> {
         match (protocol, self) {
             (Protocol::Tarpc, Self::Sinew(channel)) => {
-                tarpc::ask(tarpc::by_message(channel), plan).await
+                tarpc::ask(tarpc::by_message(*channel), plan).await
             }
             (_, Self::Sinew(channel)) => ask(protocol, channel.into_byte_stream(), plan).await,
             (_, Self::Unix(stream)) => ask(protocol, stream, plan).await,
@@ -74,7 +74,7 @@ impl End {
     pub(crate) async fn serve(self, protocol: Protocol, echo: Arc<Echo>) -> Result<()> {
         match (protocol, self) {
             (Protocol::Tarpc, Self::Sinew(channel)) => {
-                tarpc::serve(tarpc::by_message(channel), echo).await
+                tarpc::serve(tarpc::by_message(*channel), echo).await
             }
             (_, Self::Sinew(channel)) => serve(protocol, channel.into_byte_stream(), echo).await,
             (_, Self::Unix(stream)) => serve(protocol, stream, echo).await,

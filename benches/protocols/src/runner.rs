@@ -37,22 +37,19 @@ pub(crate) struct RunArgs {
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) case: Case,
-    /// The figures of each round, until one failed.
-    pub(crate) rounds: Vec<Record>,
+    /// Empty once a round has failed.
+    rounds: Vec<Record>,
     pub(crate) failure: Option<String>,
 }
 
 impl Row {
     /// The median over the rounds; none for a case that failed.
     pub(crate) fn median(&self, figure: impl Fn(&Record) -> f64) -> Option<f64> {
-        median(self.rounds.iter().map(figure)).filter(|_| self.failure.is_none())
+        median(self.rounds.iter().map(figure))
     }
 
     /// This case's p50 by the other's, round by round; empty if one of them failed.
     pub(crate) fn ratios(&self, other: &Self) -> Vec<f64> {
-        if self.failure.is_some() || other.failure.is_some() {
-            return Vec::new();
-        }
         let pairs = self.rounds.iter().zip(&other.rounds);
         pairs.map(|(ours, theirs)| ours.p50 / theirs.p50).collect()
     }
@@ -102,6 +99,7 @@ async fn measure(rows: &mut [Row], rounds: usize, conditions: Conditions) -> Res
             order.reverse();
         }
         for (index, row) in order {
+            // A case that hung once may hang in each round, for the whole of the deadline.
             if row.failure.is_some() {
                 continue;
             }
@@ -109,8 +107,8 @@ async fn measure(rows: &mut [Row], rounds: usize, conditions: Conditions) -> Res
             match process::run(row.case, conditions, &path).await {
                 Ok(record) => row.rounds.push(record),
                 Err(error) => {
-                    eprintln!("{}, round {}: {error}", row.case, round + 1);
-                    row.failure = Some(error.to_string());
+                    row.rounds.clear();
+                    row.failure = Some(format!("round {}: {error}", round + 1));
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures::FutureExt;
-use sinew_core::{Eager, Framing};
+use sinew_core::{AdaptiveSpin, Framing};
 use sinew_integration_tests::{Peer, Watchdog, program, python};
 use sinew_socket::unix::{Message, datagram, seqpacket, stream};
 use sinew_socket::{tcp, udp};
@@ -526,7 +526,7 @@ async fn permissions_of_a_path() {
 #[tokio::test]
 async fn two_writers_to_a_socket_that_somebody_has_turned_credentials_on_for() {
     let _watchdog = Watchdog::new("two_writers");
-    Eager::set_limit(Duration::ZERO);
+    AdaptiveSpin::set_process_limit(Duration::ZERO);
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     rustix::net::sockopt::set_socket_passcred(&ours, true).unwrap();
     ours.set_nonblocking(true).unwrap();

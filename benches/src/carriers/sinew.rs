@@ -104,7 +104,7 @@ macro_rules! with_halves {
         let (session, first) = ($session, $first);
         if session.subject() == PARK {
             // For the rest of this process, which is this case's alone.
-            sinew_core::Eager::set_limit(Duration::ZERO);
+            sinew_core::AdaptiveSpin::set_process_limit(Duration::ZERO);
         }
         runtime::current_thread(async move {
             match session.how() {

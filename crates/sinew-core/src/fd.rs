@@ -8,7 +8,7 @@ use tokio::io::{Interest, Ready};
 use tokio::task::coop;
 
 use crate::sys::{self, Registered};
-use crate::{Eager, Error, Slice, StableFd};
+use crate::{AdaptiveSpin, Error, Looks, StableFd};
 
 /// A descriptor that Tokio waits for, with any system call as the operation.
 ///
@@ -181,7 +181,9 @@ impl<T: AsFd> AsyncIo<T> {
         cx: &mut Context<'_>,
         mut operation: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        self.poll_read_eagerly(cx, &mut Eager::never(), |fd| Ok((operation(fd)?, false)))
+        self.poll_read_spinning(cx, &mut AdaptiveSpin::never(), |fd| {
+            Ok((operation(fd)?, false))
+        })
     }
 
     /// Polls `operation` for when the descriptor is writable.
@@ -215,7 +217,7 @@ impl<T: AsFd> AsyncIo<T> {
     }
 
     /// As [`poll_read_with`](Self::poll_read_with), for one receiver: before it waits, `operation` is tried again
-    /// for a moment, as `eager` says.
+    /// for a moment, as `spin` says.
     ///
     /// `operation` also says whether it *drained* the descriptor. It did if it read something, but less than it asked
     /// for, and there was no other reason for that than that there is no more. The readiness is forgotten then, which
@@ -226,19 +228,20 @@ impl<T: AsFd> AsyncIo<T> {
     ///
     /// As for [`read_with`](Self::read_with).
     #[inline(always)]
-    pub fn poll_read_eagerly<R>(
+    pub fn poll_read_spinning<R>(
         &self,
         cx: &mut Context<'_>,
-        eager: &mut Eager,
+        spin: &mut AdaptiveSpin,
         mut operation: impl FnMut(&T) -> io::Result<(R, bool)>,
     ) -> Poll<io::Result<R>> {
-        let mut slice = Slice::default();
         loop {
             let mut guard = match self.fd.poll_read_ready(cx) {
                 Poll::Ready(guard) => Some(guard?),
                 Poll::Pending if !coop::has_budget_remaining() => return Poll::Pending,
                 // The runtime has not heard of anything, and wakes this task when it does.
-                Poll::Pending if !ready!(eager.poll_again(cx, &mut slice)) => return Poll::Pending,
+                Poll::Pending if !ready!(spin.poll_again(cx, Looks::RECEIVE)) => {
+                    return Poll::Pending;
+                }
                 Poll::Pending => None,
             };
             match uninterrupted(|| operation(self.get_ref())) {
@@ -253,7 +256,7 @@ impl<T: AsFd> AsyncIo<T> {
                     }
                 }
                 result => {
-                    eager.succeed();
+                    spin.succeed();
                     if guard.is_none()
                         && let Poll::Ready(turn) = coop::poll_proceed(cx)
                     {

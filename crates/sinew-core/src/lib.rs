@@ -13,7 +13,6 @@
 mod address;
 mod attempt;
 mod attributes;
-mod eager;
 mod error;
 mod fd;
 mod framing;
@@ -22,16 +21,16 @@ mod message;
 mod messages;
 mod room;
 mod sink;
+mod spin;
 mod stream;
 mod sys;
 pub mod sysv;
-mod trust;
 mod unix;
 
 pub use address::{Address, AddressError, Endpoint, Scheme, SysvTarget};
 pub use attempt::{attempt, is_attempt};
 pub use attributes::Attributes;
-pub use eager::{Eager, Slice};
+
 pub use error::{Error, ErrorKind, TryRecvError, TrySendError};
 pub use fd::AsyncIo;
 pub use framing::{
@@ -41,7 +40,7 @@ pub use message::{Credentials, Message};
 pub use messages::Messages;
 pub use room::{make_room, put_chunks};
 pub use sink::{BoxSink, MessageSink};
+pub use spin::{AdaptiveSpin, Looked, Looks, SpinHistory, Step, Wait, give_way};
 pub use stream::{BoxStream, MessageStream};
 pub use sys::StableFd;
-pub use trust::Trust;
 pub use unix::{BoundPath, UnixEndpoint, bind_unix};

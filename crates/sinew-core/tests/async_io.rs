@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use futures::poll;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use sinew_core::{AsyncIo, Eager, ErrorKind};
+use sinew_core::{AdaptiveSpin, AsyncIo, ErrorKind};
 use tokio::io::Interest;
 use tokio::task::{LocalSet, coop};
 
@@ -251,11 +251,11 @@ fn an_always_ready_descriptor_does_not_starve_others() -> Result {
         starves(|io| async move { poll_fn(|cx| io.poll_read_with(cx, |_| Ok(()))).await })?;
     assert!(!polled);
     // Nor does one that is found to be ready before the runtime has heard of it.
-    let eager = Rc::new(RefCell::new(Eager::receiver()));
+    let spin = Rc::new(RefCell::new(AdaptiveSpin::adaptive()));
     let looked = starves(|io| {
-        let eager = Rc::clone(&eager);
+        let spin = Rc::clone(&spin);
         async move {
-            poll_fn(|cx| io.poll_read_eagerly(cx, &mut eager.borrow_mut(), |_| Ok(((), true))))
+            poll_fn(|cx| io.poll_read_spinning(cx, &mut spin.borrow_mut(), |_| Ok(((), true))))
                 .await
         }
     })?;
@@ -336,7 +336,7 @@ async fn a_stream_that_was_drained_is_not_asked_again() -> Result {
     let calls = Cell::new(0);
     let some = || {
         within(poll_fn(|cx| {
-            reader.poll_read_eagerly(cx, &mut Eager::never(), |fd| {
+            reader.poll_read_spinning(cx, &mut AdaptiveSpin::never(), |fd| {
                 calls.set(calls.get() + 1);
                 let bytes = read(fd, 4)?;
                 let drained = (1..4).contains(&bytes.len());
@@ -370,7 +370,7 @@ async fn a_stream_that_was_drained_is_not_asked_again() -> Result {
 async fn who_looks_before_waiting_misses_nothing() -> Result {
     let (reader, writer) = pipe(PipeFlags::empty())?;
     let reader = AsyncIo::new(reader)?;
-    let mut eager = Eager::receiver();
+    let mut spin = AdaptiveSpin::adaptive();
     let writing = thread::spawn(move || -> io::Result<()> {
         for number in 0..2000_u32 {
             write(&writer, &number.to_le_bytes())?;
@@ -383,7 +383,7 @@ async fn who_looks_before_waiting_misses_nothing() -> Result {
     let mut numbers = Vec::new();
     loop {
         let some = poll_fn(|cx| {
-            reader.poll_read_eagerly(cx, &mut eager, |fd| {
+            reader.poll_read_spinning(cx, &mut spin, |fd| {
                 let bytes = read(fd, 4)?;
                 Ok((bytes, false))
             })

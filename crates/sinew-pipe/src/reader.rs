@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use rustix::fs::{FileType, OFlags};
-use sinew_core::{AsyncIo, Eager, Error, is_attempt};
+use sinew_core::{AdaptiveSpin, AsyncIo, Error, is_attempt};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 
@@ -46,7 +46,7 @@ pub struct Reader {
     source: Source,
     /// Of a FIFO: what is to be done when the last writer has left.
     fifo: Option<Fifo>,
-    eager: Eager,
+    spin: AdaptiveSpin,
     /// Reads in a row that found a few bytes at once, up to [`ROW`].
     row: u32,
 }
@@ -93,7 +93,7 @@ impl Reader {
         Ok(Self {
             source,
             fifo: None,
-            eager: Eager::receiver(),
+            spin: AdaptiveSpin::adaptive(),
             row: 0,
         })
     }
@@ -120,7 +120,7 @@ impl Reader {
         Ok(Self {
             source: Source::Polled(fd, How::NonBlocking),
             fifo: None,
-            eager: Eager::receiver(),
+            spin: AdaptiveSpin::adaptive(),
             row: 0,
         })
     }
@@ -191,7 +191,7 @@ impl Reader {
             return self.poll_otherwise(cx, read);
         };
         let read = |fd: &OwnedFd| Ok((read(fd.as_fd(), *how)?, false));
-        let count = ready!(io.poll_read_eagerly(cx, &mut self.eager, read))?;
+        let count = ready!(io.poll_read_spinning(cx, &mut self.spin, read))?;
         match count > 0 || !self.comes_back() {
             true => Poll::Ready(Ok(count)),
             false => Poll::Ready(self.reopen().map(|()| 0)),
@@ -229,7 +229,7 @@ impl Reader {
                 done => done?,
             }
         } else {
-            ready!(io.poll_read_eagerly(cx, &mut self.eager, |fd| Ok((read(fd)?, false))))?
+            ready!(io.poll_read_spinning(cx, &mut self.spin, |fd| Ok((read(fd)?, false))))?
         };
         if count == 0 && self.comes_back() {
             self.reopen()?;

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use sinew_core::Credentials;
+use sinew_core::{Credentials, Looks};
 use sinew_ring::Frame;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -105,7 +105,7 @@ impl AsyncRead for ByteStream {
                     }
                     return Poll::Ready(Ok(()));
                 }
-                Current::None => match ready!(receiver.poll_head(cx))? {
+                Current::None => match ready!(receiver.poll_head(cx, Looks::SHARED))? {
                     None => return Poll::Ready(Ok(())),
                     // An empty message is no bytes, and zero bytes read would be the end.
                     Some(Head::Ring(frame)) if frame.len() == 0 => receiver.consume(frame),

@@ -71,7 +71,6 @@ mod stats;
 mod sys;
 mod trusted;
 mod turn;
-mod wait;
 mod wire;
 
 pub use batch::{Batch, Iter};
@@ -85,7 +84,7 @@ pub use options::Options;
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use sinew_core::UnixEndpoint as Endpoint;
+pub use sinew_core::Wait;
 pub use sinew_memory::{Draft, Frozen};
 pub use stats::{ReceiverStats, SenderStats};
 pub use trusted::{Borrowed, TrustedReceiver};
-pub use wait::Wait;

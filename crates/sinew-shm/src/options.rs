@@ -8,8 +8,8 @@ use sinew_core::{Credentials, Error, ErrorKind};
 use sinew_memory::{Layout, RingOptions};
 
 use crate::bell::Doorbell;
-use crate::wait::Wait;
 use crate::wire::CONTROL_SIZE;
+use sinew_core::Wait;
 
 /// About what a wake-up costs.
 pub(crate) const SPIN_LIMIT: Duration = Duration::from_micros(50);

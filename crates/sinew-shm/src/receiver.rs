@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use sinew_core::{Credentials, Error, ErrorKind, TryRecvError};
+use sinew_core::{
+    AdaptiveSpin, Credentials, Error, ErrorKind, Looked, Looks, TryRecvError, Wait, give_way,
+};
 use sinew_ring::{Consumer, Corruption, Frame, State};
 
 use crate::batch::Batch;
@@ -19,7 +21,6 @@ use crate::options::Options;
 use crate::stats::ReceiverStats;
 use crate::sys::Memory;
 use crate::turn::Turn;
-use crate::wait::{Step, Wait, Waiter};
 use crate::wire::{FRAME_DATA, FRAME_MEMORY, decode_memory_frame};
 
 /// The half of a [`Channel`](crate::Channel) that receives: a `Stream` of [`Bytes`].
@@ -41,7 +42,7 @@ use crate::wire::{FRAME_DATA, FRAME_MEMORY, decode_memory_frame};
 pub struct Receiver {
     link: Arc<Link>,
     consumer: Consumer<Memory>,
-    waiter: Waiter,
+    spin: AdaptiveSpin,
     max_message: u64,
     end: Option<End>,
     /// The error was yielded by the stream, which is over.
@@ -61,7 +62,7 @@ impl Future for Recv<'_> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll_recv(cx)
+        self.0.poll_recv(cx, Looks::ALONE)
     }
 }
 
@@ -95,7 +96,7 @@ impl Receiver {
         Self {
             link,
             consumer,
-            waiter: Waiter::new(options.wait, options.spin_limit),
+            spin: AdaptiveSpin::new(options.wait, options.spin_limit),
             max_message: options.max_message,
             end: None,
             fused: false,
@@ -152,7 +153,7 @@ impl Receiver {
     /// Cancel safe: messages are taken in the poll that returns them.
     pub async fn recv_batch(&mut self, batch: &mut Batch) -> Result<usize, Error> {
         batch.clear();
-        let Some(head) = poll_fn(|cx| self.poll_head(cx)).await? else {
+        let Some(head) = poll_fn(|cx| self.poll_head(cx, Looks::ALONE)).await? else {
             return Ok(0);
         };
         self.fill(head, batch)
@@ -240,7 +241,7 @@ impl Receiver {
 
     /// Changes how this half waits from now on.
     pub fn set_wait(&mut self, wait: Wait) {
-        self.waiter.set_mode(wait);
+        self.spin.set_wait(wait);
     }
 
     /// Who is at the other end, as the kernel vouched for when it connected.
@@ -251,23 +252,27 @@ impl Receiver {
     /// What this half has done so far.
     pub fn stats(&self) -> ReceiverStats {
         ReceiverStats {
-            spins: self.waiter.hits,
-            spin_misses: self.waiter.misses,
+            spins: self.spin.hits(),
+            spin_misses: self.spin.misses(),
             ..self.stats
         }
     }
 
     /// Polls for the next message: see [`recv`](Self::recv).
     #[inline]
-    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
+    pub(crate) fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        looks: Looks,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
         ready!(self.turn.poll_proceed(cx));
-        if let Some(frame) = self.at_once() {
+        if let Some(frame) = self.at_once(looks) {
             let mut bytes = Vec::new();
             self.consumer.append_to(&frame, &mut bytes);
             self.consume(frame);
             return Poll::Ready(Ok(Some(Bytes::from(bytes))));
         }
-        let head = ready!(self.poll_later_head(cx))?;
+        let head = ready!(self.poll_later_head(cx, looks))?;
         Poll::Ready(Ok(head.map(|head| self.take(head))))
     }
 
@@ -278,19 +283,23 @@ impl Receiver {
         buffer: &mut Vec<u8>,
     ) -> Poll<Result<Option<usize>, Error>> {
         ready!(self.turn.poll_proceed(cx));
-        if let Some(frame) = self.at_once() {
+        if let Some(frame) = self.at_once(Looks::ALONE) {
             self.consumer.append_to(&frame, buffer);
             self.consume(frame);
             return Poll::Ready(Ok(Some(frame.len())));
         }
-        let head = ready!(self.poll_later_head(cx))?;
+        let head = ready!(self.poll_later_head(cx, Looks::ALONE))?;
         Poll::Ready(Ok(head.map(|head| self.take_into(head, buffer))))
     }
 
     /// The common case by itself: a message in the ring, or one that comes at once.
     #[inline]
-    fn at_once(&mut self) -> Option<Frame> {
-        if self.end.is_some() || self.armed || !(self.consumer.is_ready() || self.glance()) {
+    fn at_once(&mut self, looks: Looks) -> Option<Frame> {
+        let is_there = || self.consumer.is_ready();
+        if self.end.is_some()
+            || self.armed
+            || !is_there() && self.spin.look(looks, is_there) != Looked::Ready
+        {
             return None;
         }
         // What is amiss is found out, and told, by who looks next.
@@ -298,8 +307,7 @@ impl Receiver {
         if !self.is_data(&frame) {
             return None;
         }
-        // What came ended the wait, also if it was broken off for others' turn.
-        self.waiter.reset();
+        self.spin.succeed();
         Some(frame)
     }
 
@@ -310,27 +318,28 @@ impl Receiver {
 
     /// Polls for the next message, which stays where it is until `take` or `consume`.
     #[inline]
-    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Error>> {
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        looks: Looks,
+    ) -> Poll<Result<Option<Head>, Error>> {
         ready!(self.turn.poll_proceed(cx));
-        if !self.armed && !self.consumer.is_ready() {
-            self.glance();
-        }
-        self.poll_later_head(cx)
+        self.poll_later_head(cx, looks)
     }
 
-    /// Polls for a message that has not come within a glance.
+    /// Polls for a message that is not there at once.
     #[inline(never)]
-    fn poll_later_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Error>> {
+    fn poll_later_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        looks: Looks,
+    ) -> Poll<Result<Option<Head>, Error>> {
         if self.armed {
             self.disarm();
-            if !self.consumer.is_ready() {
-                self.glance();
-            }
         }
         loop {
             if let Some(head) = self.try_head()? {
-                // What came ended the wait, also if it was broken off for others' turn.
-                self.waiter.reset();
+                self.spin.succeed();
                 return Poll::Ready(Ok(Some(head)));
             }
             if self.end.is_some()
@@ -338,9 +347,9 @@ impl Receiver {
             {
                 return Poll::Ready(end);
             }
-            match self.look() {
-                Step::Ready => continue,
-                Step::Yield => {
+            match self.look(looks) {
+                Looked::Ready => continue,
+                Looked::Yield => {
                     // A receiver that never parks learns here that its peer is gone.
                     if self.link.take_event() {
                         self.look_at_socket()?;
@@ -348,10 +357,10 @@ impl Receiver {
                     if let Some(end) = self.poll_end()? {
                         return Poll::Ready(end);
                     }
-                    crate::turn::give(cx);
+                    give_way(cx);
                     return Poll::Pending;
                 }
-                Step::Park => {}
+                Looked::Park => {}
             }
             self.link.register(Half::Receiver, cx.waker());
             self.arm();
@@ -391,27 +400,24 @@ impl Receiver {
         loop {
             self.disarm();
             if let Some(head) = self.try_head()? {
-                self.waiter.reset();
+                self.spin.succeed();
                 return Ok(Some(Some(head)));
             }
-            if self.glance() {
-                continue;
-            }
-            match self.look() {
-                Step::Ready => continue,
-                Step::Yield => {
+            match self.look(Looks::ALONE) {
+                Looked::Ready => continue,
+                Looked::Yield => {
                     self.link.drain_now(Half::Receiver)?;
                     if let Some(end) = self.poll_end()? {
                         return end.map(Some);
                     }
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                        self.waiter.reset();
+                        self.spin.reset();
                         return Ok(None);
                     }
                     std::thread::yield_now();
                     continue;
                 }
-                Step::Park => {}
+                Looked::Park => {}
             }
             let parker = match self.parker.take() {
                 Some(parker) => parker,
@@ -475,17 +481,10 @@ impl Receiver {
         }
     }
 
-    /// A short look that leaves out what a longer wait owes to the producer.
     #[inline]
-    fn glance(&mut self) -> bool {
+    fn look(&mut self, looks: Looks) -> Looked {
         let consumer = &self.consumer;
-        self.waiter.glance(|| consumer.is_ready())
-    }
-
-    #[inline]
-    fn look(&mut self) -> Step {
-        let consumer = &self.consumer;
-        self.waiter.look(|| consumer.is_ready())
+        self.spin.look(looks, || consumer.is_ready())
     }
 
     #[inline]
@@ -692,7 +691,7 @@ impl Stream for Receiver {
         if receiver.fused {
             return Poll::Ready(None);
         }
-        let item = ready!(receiver.poll_recv(cx));
+        let item = ready!(receiver.poll_recv(cx, Looks::SHARED));
         receiver.fused = item.is_err();
         Poll::Ready(item.transpose())
     }

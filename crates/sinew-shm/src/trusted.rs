@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use sinew_core::Error;
+use sinew_core::{Error, Looks};
 use sinew_ring::Frame;
 
 use crate::receiver::{Head, Receiver};
@@ -37,7 +37,7 @@ impl TrustedReceiver {
     ///
     /// Cancel safe: a message is taken when its [`Borrowed`] is dropped.
     pub async fn recv(&mut self) -> Result<Option<Borrowed<'_>>, Error> {
-        let head = poll_fn(|cx| self.receiver.poll_head(cx)).await?;
+        let head = poll_fn(|cx| self.receiver.poll_head(cx, Looks::ALONE)).await?;
         if let Some(Head::Ring(frame)) = &head
             && self.receiver.payload(frame).is_none()
         {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
-use sinew_core::{AsyncIo, Eager};
+use sinew_core::{AdaptiveSpin, AsyncIo};
 use tokio::task::coop;
 
 use crate::sys::{self, BATCH, Slot};
@@ -18,7 +18,7 @@ pub(crate) struct Batch<T> {
     slots: Slots,
     /// What was received, in order, and has not been asked for.
     ready: VecDeque<T>,
-    eager: Eager,
+    spin: AdaptiveSpin,
 }
 
 struct Slots {
@@ -59,7 +59,7 @@ impl<T> Batch<T> {
                 width: LEAST,
             },
             ready: VecDeque::new(),
-            eager: Eager::receiver(),
+            spin: AdaptiveSpin::adaptive(),
         }
     }
 
@@ -79,8 +79,8 @@ impl<T> Batch<T> {
         if !self.ready.is_empty() {
             ready!(coop::poll_proceed(cx)).made_progress();
         } else {
-            let Self { slots, eager, .. } = self;
-            let count = ready!(socket.poll_read_eagerly(cx, eager, |fd| slots.receive(fd)))?;
+            let Self { slots, spin, .. } = self;
+            let count = ready!(socket.poll_read_spinning(cx, spin, |fd| slots.receive(fd)))?;
             self.sort(count, item);
         }
         Poll::Ready(self.ready.pop_front().ok_or_else(nothing))

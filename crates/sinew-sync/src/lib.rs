@@ -12,11 +12,11 @@
 
 mod budget;
 mod driver;
-mod eager;
 mod futex;
 mod lock;
 mod semaphore;
 mod slow;
+mod spin;
 mod sys;
 pub mod sysv;
 mod word;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use sinew_core::{AsyncIo, Eager, Error, TryRecvError, put_chunks};
+use sinew_core::{AdaptiveSpin, AsyncIo, Error, TryRecvError, put_chunks};
 use tokio::io::Interest;
 
 use super::attributes::Attributes;
@@ -37,7 +37,7 @@ use crate::sys::Descriptor;
 pub struct Receiver {
     opened: Arc<Opened>,
     descriptor: AsyncIo<Descriptor>,
-    eager: Eager,
+    spin: AdaptiveSpin,
     buffer: Buffer,
     /// The stream has yielded an error, and is over.
     fused: bool,
@@ -50,7 +50,7 @@ impl Receiver {
         Ok(Self {
             opened,
             descriptor,
-            eager: Eager::receiver(),
+            spin: AdaptiveSpin::adaptive(),
             buffer: Buffer::default(),
             fused: false,
         })
@@ -151,13 +151,13 @@ impl Receiver {
         let Self {
             opened,
             descriptor,
-            eager,
+            spin,
             buffer,
             ..
         } = self;
         let longest = opened.message_size;
         let receive = |queue: &Descriptor| Ok((queue.receive(buffer, longest)?, false));
-        let found = ready!(descriptor.poll_read_eagerly(cx, eager, receive));
+        let found = ready!(descriptor.poll_read_spinning(cx, spin, receive));
         Poll::Ready(found.map_err(|error| opened.error("mq_receive", error)))
     }
 
@@ -187,7 +187,7 @@ struct Waiting<'a>(&'a mut Receiver);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.eager.reset();
+        self.0.spin.reset();
     }
 }
 

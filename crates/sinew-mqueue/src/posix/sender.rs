@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_sink::Sink;
-use sinew_core::{AsyncIo, Eager, Error, ErrorKind, MessageSink, Slice, TrySendError};
+use sinew_core::{AdaptiveSpin, AsyncIo, Error, ErrorKind, Looks, MessageSink, TrySendError};
 use tokio::io::Interest;
 use tokio::task::coop;
 
@@ -37,7 +37,7 @@ pub struct Sender {
     descriptor: Arc<Descriptor>,
     waiting: Option<AsyncIo<Arc<Descriptor>>>,
     calm: u32,
-    eager: Eager,
+    spin: AdaptiveSpin,
     priority: u32,
     pending: Option<Message>,
     closed: bool,
@@ -50,7 +50,7 @@ impl Sender {
             descriptor: Arc::new(descriptor),
             waiting: None,
             calm: 0,
-            eager: Eager::sender(),
+            spin: AdaptiveSpin::adaptive(),
             priority,
             pending: None,
             closed: false,
@@ -197,14 +197,13 @@ impl Sender {
         payload: &[u8],
     ) -> Poll<Result<(), Error>> {
         let turn = ready!(coop::poll_proceed(cx));
-        let mut slice = Slice::default();
         loop {
             if self.attempt(priority, payload)? {
                 turn.made_progress();
-                self.eager.succeed();
+                self.spin.succeed();
                 return Poll::Ready(Ok(()));
             }
-            if !ready!(self.eager.poll_again(cx, &mut slice)) {
+            if !ready!(self.spin.poll_again(cx, Looks::SEND)) {
                 break;
             }
         }
@@ -303,7 +302,7 @@ struct Waiting<'a>(&'a mut Sender);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.eager.reset();
+        self.0.spin.reset();
     }
 }
 

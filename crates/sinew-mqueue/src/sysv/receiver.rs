@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 use libc::{c_int, c_long};
-use sinew_core::{Eager, Error, ErrorKind, Slice, TryRecvError, put_chunks};
+use sinew_core::{AdaptiveSpin, Error, ErrorKind, Looks, TryRecvError, put_chunks};
 use tokio::task::coop;
 
 use super::attributes::Attributes;
@@ -65,7 +65,7 @@ pub struct Receiver {
     select: Select,
     arguments: (c_long, c_int),
     watcher: Watcher,
-    eager: Eager,
+    spin: AdaptiveSpin,
     buffer: Buffer,
     /// Bytes of a payload for which there is room.
     room: usize,
@@ -98,7 +98,7 @@ impl Receiver {
             opened,
             select,
             arguments,
-            eager: Eager::receiver(),
+            spin: AdaptiveSpin::adaptive(),
             buffer: Buffer::default(),
             room: FIRST.min(max_message.unwrap_or(FIRST)),
             max_message,
@@ -216,7 +216,6 @@ impl Receiver {
             return Poll::Ready(Ok(false));
         }
         let turn = ready!(coop::poll_proceed(cx));
-        let mut slice = Slice::default();
         let mut look = self.watcher.look(Some(cx.waker()));
         loop {
             let found = match look {
@@ -224,20 +223,20 @@ impl Receiver {
                 Look::Empty(kind) => self.empty(kind),
                 Look::Failed(errno) => self.helper_failed(errno)?,
                 Look::Wait => {
-                    self.eager.reset();
+                    self.spin.reset();
                     return Poll::Pending;
                 }
             };
             match found {
                 Found::Message => {
                     turn.made_progress();
-                    self.eager.succeed();
+                    self.spin.succeed();
                     return Poll::Ready(Ok(true));
                 }
                 Found::Removed => return Poll::Ready(Ok(false)),
                 Found::Nothing => {}
             }
-            look = match ready!(self.eager.poll_again(cx, &mut slice)) {
+            look = match ready!(self.spin.poll_again(cx, Looks::RECEIVE)) {
                 true => self.watcher.look(Some(cx.waker())),
                 false => self.wait(cx.waker())?,
             };
@@ -335,7 +334,7 @@ struct Waiting<'a>(&'a mut Receiver);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.watcher.withdraw();
-        self.0.eager.reset();
+        self.0.spin.reset();
     }
 }
 

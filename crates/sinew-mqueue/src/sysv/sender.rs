@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_sink::Sink;
-use sinew_core::{Eager, Error, ErrorKind, MessageSink, Slice, TrySendError};
+use sinew_core::{AdaptiveSpin, Error, ErrorKind, Looks, MessageSink, TrySendError};
 use tokio::task::coop;
 
 use super::attributes::Attributes;
@@ -31,7 +31,7 @@ pub struct Sender {
     opened: Arc<Opened>,
     kind: i64,
     scratch: Vec<u8>,
-    eager: Eager,
+    spin: AdaptiveSpin,
     room: Room,
     pending: Option<Message>,
     closed: bool,
@@ -43,7 +43,7 @@ impl Sender {
             opened,
             kind,
             scratch: Vec::new(),
-            eager: Eager::sender(),
+            spin: AdaptiveSpin::adaptive(),
             room: Room::new(),
             pending: None,
             closed: false,
@@ -152,15 +152,14 @@ impl Sender {
         payload: &[u8],
     ) -> Poll<Result<(), Error>> {
         let turn = ready!(coop::poll_proceed(cx));
-        let mut slice = Slice::default();
         loop {
             if self.attempt(kind, payload)? {
                 turn.made_progress();
-                self.eager.succeed();
+                self.spin.succeed();
                 self.room.withdraw();
                 return Poll::Ready(Ok(()));
             }
-            if !ready!(self.eager.poll_again(cx, &mut slice)) {
+            if !ready!(self.spin.poll_again(cx, Looks::SEND)) {
                 break;
             }
         }
@@ -271,7 +270,7 @@ struct Waiting<'a>(&'a mut Sender);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.room.withdraw();
-        self.0.eager.reset();
+        self.0.spin.reset();
     }
 }
 

@@ -7,7 +7,7 @@ use sinew_memory::Region;
 use super::block::{self, Block, CAPACITY_MAX, CAPACITY_MIN, Found, Wish};
 use super::place::Place;
 use super::{Receiver, Sender};
-use crate::wait::Wait;
+use sinew_core::Wait;
 
 /// The ring of a channel for which nothing else was asked, bytes.
 const CAPACITY: u64 = 256 << 10;

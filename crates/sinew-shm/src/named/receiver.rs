@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use sinew_core::{Error, ErrorKind, TryRecvError};
+use sinew_core::{AdaptiveSpin, Error, ErrorKind, Looked, Looks, TryRecvError, Wait, give_way};
 use sinew_ring::{Consumer, ControlBlock, Corruption, Frame, frame_size};
 use sinew_sync::Process;
 
@@ -21,7 +21,6 @@ use super::{FRAME_CRASH, FRAME_DATA, FRAME_END};
 use crate::stats::ReceiverStats;
 use crate::sys::{RegionMemory, resume_consumer};
 use crate::turn::Turn;
-use crate::wait::{Step, Wait, Waiter};
 
 /// How often an end that never parks looks whether the other is still there.
 const LOOK: Duration = Duration::from_millis(10);
@@ -33,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Receiver {
     consumer: Consumer<RegionMemory>,
     tally: Tally,
-    waiter: Waiter,
+    spin: AdaptiveSpin,
     rest: Rest,
     turn: Turn,
     await_successor: bool,
@@ -70,7 +69,7 @@ impl Receiver {
         Ok(Self {
             consumer,
             tally,
-            waiter: Waiter::new(options.wait, options.spin_limit),
+            spin: AdaptiveSpin::new(options.wait, options.spin_limit),
             rest: Rest::default(),
             turn: Turn::default(),
             await_successor: options.await_successor,
@@ -97,7 +96,7 @@ impl Receiver {
     ///
     /// Cancel safe: a message is consumed in the poll that returns it.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, Error> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+        poll_fn(|cx| self.poll_recv(cx, Looks::ALONE)).await
     }
 
     /// As [`recv`](Self::recv), by appending the message to `buffer`, which saves the allocation. Returns its length.
@@ -111,7 +110,7 @@ impl Receiver {
     /// Cancel safe: a message is consumed in the poll that returns it.
     pub async fn recv_into(&mut self, buffer: &mut Vec<u8>) -> Result<Option<usize>, Error> {
         poll_fn(|cx| {
-            let item = ready!(self.poll_item(cx))?;
+            let item = ready!(self.poll_item(cx, Looks::ALONE))?;
             Poll::Ready(self.take_into(item, buffer))
         })
         .await
@@ -151,7 +150,7 @@ impl Receiver {
     /// ```
     pub async fn peek(&mut self) -> Result<Option<Bytes>, Error> {
         poll_fn(|cx| {
-            let item = ready!(self.poll_item(cx))?;
+            let item = ready!(self.poll_item(cx, Looks::ALONE))?;
             Poll::Ready(match self.told(item)? {
                 None => Ok(None),
                 Some(frame) => {
@@ -208,13 +207,13 @@ impl Receiver {
             if let Some(item) = self.fate()? {
                 return self.take(item);
             }
-            match self.look() {
-                Step::Ready => continue,
-                Step::Yield => {
+            match self.look(Looks::ALONE) {
+                Looked::Ready => continue,
+                Looked::Yield => {
                     std::thread::yield_now();
                     continue;
                 }
-                Step::Park => {}
+                Looked::Park => {}
             }
             let bell = self.claim.bell().load(Ordering::SeqCst);
             self.arm();
@@ -262,46 +261,47 @@ impl Receiver {
 
     /// Changes how this end waits from now on.
     pub fn set_wait(&mut self, wait: Wait) {
-        self.waiter.set_mode(wait);
+        self.spin.set_wait(wait);
     }
 
     /// What this end has done so far.
     pub fn stats(&self) -> ReceiverStats {
         ReceiverStats {
-            spins: self.waiter.hits,
-            spin_misses: self.waiter.misses,
+            spins: self.spin.hits(),
+            spin_misses: self.spin.misses(),
             ..self.stats
         }
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
-        let item = ready!(self.poll_item(cx))?;
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        looks: Looks,
+    ) -> Poll<Result<Option<Bytes>, Error>> {
+        let item = ready!(self.poll_item(cx, looks))?;
         Poll::Ready(self.take(item))
     }
 
-    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<Item, Error>> {
+    fn poll_item(&mut self, cx: &mut Context<'_>, looks: Looks) -> Poll<Result<Item, Error>> {
         ready!(self.turn.poll_proceed(cx));
         loop {
             if let Some(item) = self.next()? {
                 self.rested();
                 return Poll::Ready(Ok(item));
             }
-            if self.glance() {
-                continue;
-            }
-            match self.look() {
-                Step::Ready => continue,
-                Step::Yield => {
+            match self.look(looks) {
+                Looked::Ready => continue,
+                Looked::Yield => {
                     if self.looked.elapsed() > LOOK {
                         self.looked = Instant::now();
                         if let Some(item) = self.fate()? {
                             return Poll::Ready(Ok(item));
                         }
                     }
-                    crate::turn::give(cx);
+                    give_way(cx);
                     return Poll::Pending;
                 }
-                Step::Park => {}
+                Looked::Park => {}
             }
             if let Some(item) = self.fate()? {
                 self.rested();
@@ -471,15 +471,9 @@ impl Receiver {
     }
 
     #[inline]
-    fn glance(&mut self) -> bool {
+    fn look(&mut self, looks: Looks) -> Looked {
         let consumer = &self.consumer;
-        self.waiter.glance(|| consumer.is_ready())
-    }
-
-    #[inline]
-    fn look(&mut self) -> Step {
-        let consumer = &self.consumer;
-        self.waiter.look(|| consumer.is_ready())
+        self.spin.look(looks, || consumer.is_ready())
     }
 
     #[cold]
@@ -495,7 +489,7 @@ impl Receiver {
             self.disarm();
         }
         self.rest.wake();
-        self.waiter.reset();
+        self.spin.succeed();
     }
 
     fn arm(&mut self) {
@@ -554,7 +548,7 @@ impl Stream for Receiver {
         if receiver.fused {
             return Poll::Ready(None);
         }
-        let item = ready!(receiver.poll_recv(cx));
+        let item = ready!(receiver.poll_recv(cx, Looks::SHARED));
         receiver.fused = match &item {
             Ok(message) => message.is_none(),
             Err(error) => !error.is_recoverable(),

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sinew_core::{Error, ErrorKind, TrySendError};
+use sinew_core::{AdaptiveSpin, Error, ErrorKind, Looked, Looks, TrySendError, Wait, give_way};
 use sinew_ring::{ControlBlock, Corruption, Producer, PushError, frame_size};
 use sinew_sync::Process;
 
@@ -18,7 +18,6 @@ use super::{FRAME_CRASH, FRAME_DATA, FRAME_END, SPARE};
 use crate::stats::SenderStats;
 use crate::sys::{RegionMemory, resume_producer};
 use crate::turn::Turn;
-use crate::wait::{Step, Wait, Waiter};
 
 /// How often an end that never parks looks whether the other is still there.
 const LOOK: Duration = Duration::from_millis(10);
@@ -29,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Sender {
     producer: Producer<RegionMemory>,
     tally: Tally,
-    waiter: Waiter,
+    spin: AdaptiveSpin,
     rest: Rest,
     turn: Turn,
     await_successor: bool,
@@ -77,7 +76,7 @@ impl Sender {
         let present = u64::from(receiver.is_some() && gone.is_none());
         let mut sender = Self {
             tally,
-            waiter: Waiter::new(options.wait, options.spin_limit),
+            spin: AdaptiveSpin::new(options.wait, options.spin_limit),
             rest: Rest::default(),
             turn: Turn::default(),
             await_successor: options.await_successor,
@@ -154,12 +153,12 @@ impl Sender {
                 return Err(error);
             }
             match self.look(self.need(payload.len())) {
-                Step::Ready => continue,
-                Step::Yield => {
+                Looked::Ready => continue,
+                Looked::Yield => {
                     std::thread::yield_now();
                     continue;
                 }
-                Step::Park => {}
+                Looked::Park => {}
             }
             self.arm(self.need(payload.len()));
             if !self.has_room(self.need(payload.len()))? {
@@ -223,14 +222,14 @@ impl Sender {
 
     /// Changes how this end waits from now on.
     pub fn set_wait(&mut self, wait: Wait) {
-        self.waiter.set_mode(wait);
+        self.spin.set_wait(wait);
     }
 
     /// What this end has done so far.
     pub fn stats(&self) -> SenderStats {
         SenderStats {
-            spins: self.waiter.hits,
-            spin_misses: self.waiter.misses,
+            spins: self.spin.hits(),
+            spin_misses: self.spin.misses(),
             ..self.stats
         }
     }
@@ -410,18 +409,18 @@ impl Sender {
     ) -> Poll<Result<(), Error>> {
         self.publish()?;
         match self.look(need) {
-            Step::Ready => return Poll::Ready(Ok(())),
-            Step::Yield => {
+            Looked::Ready => return Poll::Ready(Ok(())),
+            Looked::Yield => {
                 if self.looked.elapsed() > LOOK {
                     self.looked = Instant::now();
                     if let Some(error) = self.fate() {
                         return Poll::Ready(Err(error));
                     }
                 }
-                crate::turn::give(cx);
+                give_way(cx);
                 return Poll::Pending;
             }
-            Step::Park => {}
+            Looked::Park => {}
         }
         // Before the fate is looked at: a receiver that leaves after that rings.
         let bell = self.claim.bell().load(Ordering::SeqCst);
@@ -492,16 +491,10 @@ impl Sender {
     }
 
     #[inline]
-    fn look(&mut self, need: usize) -> Step {
-        let Self {
-            waiter, producer, ..
-        } = self;
+    fn look(&mut self, need: usize) -> Looked {
+        let Self { spin, producer, .. } = self;
         // A corrupt cursor ends the look, and is reported by the next stage.
-        let mut room = || producer.has_room(need).unwrap_or(true);
-        match waiter.glance(&mut room) {
-            true => Step::Ready,
-            false => waiter.look(room),
-        }
+        spin.look(Looks::SHARED, || producer.has_room(need).unwrap_or(true))
     }
 
     /// For which payload there has to be room, that one of `len` can be staged.
@@ -578,7 +571,7 @@ impl Sender {
             self.disarm();
         }
         self.rest.wake();
-        self.waiter.reset();
+        self.spin.succeed();
     }
 
     fn count(&mut self, len: usize) {

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sinew_core::{Credentials, Error, ErrorKind, TrySendError};
+use sinew_core::{AdaptiveSpin, Credentials, Error, ErrorKind, TrySendError, Wait};
 use sinew_memory::Frozen;
 use sinew_ring::{FrameBuffer, Producer, State};
 
@@ -25,7 +25,6 @@ use crate::options::Options;
 use crate::stats::SenderStats;
 use crate::sys::Memory;
 use crate::turn::Turn;
-use crate::wait::{Wait, Waiter};
 
 /// The longest message that a batch collects with others, bytes.
 const MAX_COLLECTED: usize = 512;
@@ -68,7 +67,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 pub struct Sender {
     link: Arc<Link>,
     producer: Producer<Memory>,
-    waiter: Waiter,
+    spin: AdaptiveSpin,
     threshold: usize,
     max_message: u64,
     /// Where the descriptor frames end whose memory may still be under way.
@@ -142,7 +141,7 @@ impl Sender {
         Ok(Self {
             link,
             producer,
-            waiter: Waiter::new(options.wait, options.spin_limit),
+            spin: AdaptiveSpin::new(options.wait, options.spin_limit),
             threshold,
             max_message: their_max_message,
             memories: VecDeque::new(),
@@ -317,7 +316,7 @@ impl Sender {
 
     /// Changes how this half waits from now on.
     pub fn set_wait(&mut self, wait: Wait) {
-        self.waiter.set_mode(wait);
+        self.spin.set_wait(wait);
     }
 
     /// Who is at the other end, as the kernel vouched for when it connected.
@@ -328,8 +327,8 @@ impl Sender {
     /// What this half has done so far.
     pub fn stats(&self) -> SenderStats {
         SenderStats {
-            spins: self.waiter.hits,
-            spin_misses: self.waiter.misses,
+            spins: self.spin.hits(),
+            spin_misses: self.spin.misses(),
             ..self.stats
         }
     }

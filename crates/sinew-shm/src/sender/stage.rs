@@ -53,6 +53,7 @@ impl Sender {
                 Some(blocked) => blocked,
                 None => match self.producer.stage_all(frames) {
                     Ok(()) => {
+                        self.spin.succeed();
                         self.stats.messages += frames.len() as u64;
                         self.stats.bytes += frames.payload_size() as u64;
                         self.turn.spend(frames.size());

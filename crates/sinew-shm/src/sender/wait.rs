@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::task::{Context, Poll, ready};
 
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, Looked, Looks, give_way};
 use sinew_memory::Frozen;
 use sinew_ring::{Corruption, Producer, PushError, State};
 
 use super::{Blocked, Sender};
 use crate::link::{Half, Parker};
 use crate::sys::{Lent, Memory};
-use crate::wait::Step;
 use crate::wire::{FRAME_DATA, MAX_MEMORY_IN_FLIGHT};
 
 impl Sender {
@@ -29,6 +28,7 @@ impl Sender {
             if ring {
                 self.ring();
             }
+            self.spin.succeed();
             self.count(payload.len());
             return Poll::Ready(Ok(()));
         }
@@ -68,6 +68,7 @@ impl Sender {
         self.take_event()?;
         loop {
             let Some(blocked) = self.stage(payload)? else {
+                self.spin.succeed();
                 self.publish();
                 return Poll::Ready(Ok(()));
             };
@@ -84,6 +85,7 @@ impl Sender {
         self.take_event()?;
         loop {
             let Some(blocked) = self.stage_frozen(memory, Some(cx))? else {
+                self.spin.succeed();
                 self.publish();
                 return Poll::Ready(Ok(()));
             };
@@ -139,6 +141,7 @@ impl Sender {
             let blocked = match self.stage_pending(Some(cx))? {
                 Some(blocked) => blocked,
                 None if self.has_room(len, false)? => {
+                    self.spin.succeed();
                     return Poll::Ready(Ok(()));
                 }
                 None => Blocked::Room { len, memory: false },
@@ -152,6 +155,7 @@ impl Sender {
         while let Some(blocked) = self.stage_pending(Some(cx))? {
             ready!(self.poll_blocked(cx, blocked))?;
         }
+        self.spin.succeed();
         self.publish();
         Poll::Ready(Ok(()))
     }
@@ -181,16 +185,16 @@ impl Sender {
         self.publish();
         if let Blocked::Room { len, memory } = blocked {
             match self.look(len, memory) {
-                Step::Ready => return Poll::Ready(Ok(())),
-                Step::Yield => {
+                Looked::Ready => return Poll::Ready(Ok(())),
+                Looked::Yield => {
                     // A sender that never parks is never rung: it learns here that its peer has closed.
                     if let Some(error) = self.fate() {
                         return Poll::Ready(Err(error));
                     }
-                    crate::turn::give(cx);
+                    give_way(cx);
                     return Poll::Pending;
                 }
-                Step::Park => {}
+                Looked::Park => {}
             }
         }
         self.link.register(Half::Sender, cx.waker());
@@ -220,19 +224,20 @@ impl Sender {
     ) -> Result<(), Error> {
         loop {
             let Some(blocked) = stage(self)? else {
+                self.spin.succeed();
                 self.publish();
                 return Ok(());
             };
             self.publish();
             if let Blocked::Room { len, memory } = blocked {
                 match self.look(len, memory) {
-                    Step::Ready => continue,
-                    Step::Yield => {
+                    Looked::Ready => continue,
+                    Looked::Yield => {
                         self.look_now_and_then()?;
                         std::thread::yield_now();
                         continue;
                     }
-                    Step::Park => {}
+                    Looked::Park => {}
                 }
             }
             let parker = match self.parker.take() {
@@ -261,20 +266,17 @@ impl Sender {
     }
 
     #[inline]
-    pub(super) fn look(&mut self, len: usize, memory: bool) -> Step {
+    pub(super) fn look(&mut self, len: usize, memory: bool) -> Looked {
         let Self {
-            waiter,
+            spin,
             producer,
             memories,
             ..
         } = self;
         // A corrupt cursor ends the look, and is reported by the next stage.
-        let mut room = || has_room(producer, memories, len, memory).unwrap_or(true);
-        if waiter.glance(&mut room) {
-            Step::Ready
-        } else {
-            waiter.look(room)
-        }
+        spin.look(Looks::SHARED, || {
+            has_room(producer, memories, len, memory).unwrap_or(true)
+        })
     }
 
     pub(super) fn has_room(&mut self, len: usize, memory: bool) -> Result<bool, Error> {

@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
-use sinew_core::{Eager, Error, FrameCodec, FrameEncoder, MessageSink, TryRecvError, TrySendError};
+use sinew_core::{
+    AdaptiveSpin, Error, FrameCodec, FrameEncoder, MessageSink, TryRecvError, TrySendError,
+};
 
 use super::io::ReadIo;
 use super::{ByteStream, Options, Receiver, Sender};
@@ -79,7 +81,7 @@ impl Connection {
                 ReadIo {
                     link,
                     at_once: false,
-                    eager: Eager::receiver(),
+                    spin: AdaptiveSpin::adaptive(),
                 },
                 options.codec.clone(),
             ),

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use sinew_core::Eager;
+use sinew_core::AdaptiveSpin;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::link::Link;
@@ -18,7 +18,7 @@ pub(crate) struct ReadIo {
     pub(crate) link: Arc<Link>,
     /// Ask the kernel even if the runtime has not heard of bytes.
     pub(crate) at_once: bool,
-    pub(crate) eager: Eager,
+    pub(crate) spin: AdaptiveSpin,
 }
 
 impl AsyncRead for ReadIo {
@@ -39,7 +39,7 @@ impl AsyncRead for ReadIo {
                 received => received.map(|((), _)| ()),
             }
         } else {
-            ready!(this.link.fd.poll_read_eagerly(cx, &mut this.eager, read))
+            ready!(this.link.fd.poll_read_spinning(cx, &mut this.spin, read))
         };
         Poll::Ready(received.map_err(|error| {
             this.link

@@ -10,7 +10,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -107,9 +107,7 @@ pub struct Driver {
 #[derive(Debug)]
 struct Inner {
     waits: Waits,
-    /// Whether a task looks at something before it waits: one at a time does.
-    is_looking: AtomicBool,
-    /// For how long, nanoseconds.
+    /// For how long a task looks at something before it waits for it, nanoseconds.
     spin_limit: AtomicU64,
 }
 
@@ -126,7 +124,6 @@ impl Driver {
         Self {
             inner: Arc::new(Inner {
                 waits,
-                is_looking: AtomicBool::new(false),
                 spin_limit: AtomicU64::new(SPIN_LIMIT),
             }),
             sentinel: Arc::new(Sentinel::new(runtime.clone(), has_io)),
@@ -239,22 +236,16 @@ impl Driver {
     /// Sets for how long a task looks again and again before it waits for a semaphore, lock, event or barrier; 50 µs
     /// unless set, never with zero.
     ///
-    /// It does so only while that has lately paid off for that handle, only one task of a runtime does at a time, and
-    /// it yields to the others every 5 µs. A semaphore that is posted soon is acquired without a
-    /// system call at either end then, in a fraction of a microsecond instead of tens.
+    /// It does so only while that has lately paid off for that handle, and yields to the runtime's other tasks after
+    /// a few looks. A semaphore that is posted soon is acquired without a system call at either end then, in a
+    /// fraction of a microsecond instead of tens.
     pub fn set_spin_limit(&self, limit: Duration) {
         let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.inner.spin_limit.store(nanos, Ordering::Relaxed);
     }
 
-    /// Leave to look, for how long; `None` if another task of the runtime has it, so that those do not add up.
-    pub(crate) fn start_looking(&self) -> Option<(Looking<'_>, Duration)> {
-        let limit = self.inner.spin_limit.load(Ordering::Relaxed);
-        let is_looking = &self.inner.is_looking;
-        if limit == 0 || is_looking.swap(true, Ordering::Acquire) {
-            return None;
-        }
-        Some((Looking(is_looking), Duration::from_nanos(limit)))
+    pub(crate) fn spin_limit(&self) -> Duration {
+        Duration::from_nanos(self.inner.spin_limit.load(Ordering::Relaxed))
     }
 
     pub(crate) fn sentinel(&self) -> &Arc<Sentinel> {
@@ -266,15 +257,6 @@ impl Driver {
             Waits::Uring(uring) => uring.shut_down(),
             Waits::Pool(pool) => pool.shut_down(),
         }
-    }
-}
-
-/// The leave of [`Driver::start_looking`], given back on drop.
-pub(crate) struct Looking<'a>(&'a AtomicBool);
-
-impl Drop for Looking<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
     }
 }
 

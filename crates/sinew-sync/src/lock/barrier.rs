@@ -7,7 +7,7 @@ use sinew_memory::{Region, View};
 use super::header::{self, Kind};
 use super::sentinel::INTERVAL;
 use crate::driver::{Driver, Word};
-use crate::eager::Eager;
+use crate::spin::SharedSpin;
 use crate::sys;
 
 /// A barrier between processes: as many as were agreed on wait for each other, as often as they like.
@@ -35,7 +35,7 @@ use crate::sys;
 pub struct Barrier {
     /// How often it was passed, in the upper half, and who has arrived since, in the lower one.
     word: Word,
-    eager: Eager,
+    spin: SharedSpin,
     parties: View<AtomicU32>,
 }
 
@@ -90,7 +90,7 @@ impl Barrier {
         header::check(region, offset, Self::SIZE, Kind::Barrier, 0)?;
         Ok(Self {
             word: region.view(offset + header::SIZE)?,
-            eager: Eager::default(),
+            spin: SharedSpin::default(),
             parties: region.view(offset + header::SIZE + 4)?,
         })
     }
@@ -118,7 +118,7 @@ impl Barrier {
             let word = self.word.load(Ordering::Acquire);
             (word / PASSED != arrival.passed).then_some(())
         };
-        if self.eager.look(&driver, passed).await.is_some() {
+        if self.spin.look(&driver, passed).await.is_some() {
             return Ok(BarrierWaitResult { is_leader: false });
         }
         // The last may be killed before it wakes anybody.

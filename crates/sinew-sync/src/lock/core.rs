@@ -14,7 +14,7 @@ use super::sentinel::{INTERVAL, Post};
 use super::{header, owner};
 use crate::budget;
 use crate::driver::{Driver, Word};
-use crate::eager::Eager;
+use crate::spin::SharedSpin;
 use crate::sys::{self, Words};
 
 const STATE: usize = header::SIZE;
@@ -41,7 +41,7 @@ pub(super) struct Core {
     clean: View<AtomicU32>,
     /// Of a rwlock, whom a writer has to wait for as well.
     readers: Option<Readers>,
-    eager: Eager,
+    spin: SharedSpin,
 }
 
 /// Taken, and what was found.
@@ -59,7 +59,7 @@ impl Core {
             turn: region.view(offset + STATE + MutexState::TURN_OFFSET)?,
             clean: region.view(offset + CLEAN)?,
             readers,
-            eager: Eager::default(),
+            spin: SharedSpin::default(),
         })
     }
 
@@ -71,8 +71,8 @@ impl Core {
         &self.state
     }
 
-    pub(super) fn eager(&self) -> &Eager {
-        &self.eager
+    pub(super) fn spin(&self) -> &SharedSpin {
+        &self.spin
     }
 
     pub(super) fn turn(&self) -> &Word {
@@ -172,7 +172,7 @@ impl Core {
             0 => self.try_take(me, false),
             _ => None,
         };
-        if let Some(taken) = self.eager.look(&driver, taken).await {
+        if let Some(taken) = self.spin.look(&driver, taken).await {
             return Ok(taken);
         }
         let _waiter = Waiter::new(&self.state);

@@ -8,7 +8,7 @@ use sinew_ring::sync::EventState;
 use super::header::{self, Kind};
 use super::sentinel::INTERVAL;
 use crate::driver::{Driver, Word};
-use crate::eager::Eager;
+use crate::spin::SharedSpin;
 use crate::sys::{self, Words};
 
 /// An event between processes: set once, it lets everybody pass until it is cleared.
@@ -37,7 +37,7 @@ use crate::sys::{self, Words};
 pub struct Event {
     state: View<Words<EventState>>,
     word: Word,
-    eager: Eager,
+    spin: SharedSpin,
 }
 
 impl Event {
@@ -66,7 +66,7 @@ impl Event {
         Ok(Self {
             state: region.view(offset + header::SIZE)?,
             word: region.view(offset + header::SIZE)?,
-            eager: Eager::default(),
+            spin: SharedSpin::default(),
         })
     }
 
@@ -103,7 +103,7 @@ impl Event {
         }
         let driver = Driver::current()?;
         let is_over = || self.state.is_over(since).then_some(());
-        if self.eager.look(&driver, is_over).await.is_some() {
+        if self.spin.look(&driver, is_over).await.is_some() {
             return Ok(());
         }
         // Who sets it may be killed before it wakes anybody.

@@ -70,7 +70,7 @@ impl Readers {
         }
         let driver = Driver::current()?;
         let are_gone = || self.are_empty().then_some(());
-        if core.eager().look(&driver, are_gone).await.is_some() {
+        if core.spin().look(&driver, are_gone).await.is_some() {
             return Ok(());
         }
         let _waiter = Waiter::new(core.state());

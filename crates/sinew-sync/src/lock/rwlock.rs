@@ -159,7 +159,7 @@ impl<T: Pod> RwLock<T> {
         let driver = Driver::current()?;
         let core = &self.lock.core;
         let entered = || self.try_enter(me).transpose();
-        if let Some(entered) = core.eager().look(&driver, entered).await {
+        if let Some(entered) = core.spin().look(&driver, entered).await {
             return entered;
         }
         let _waiter = Waiter::new(core.state());

@@ -19,8 +19,8 @@ pub use self::permit::Permit;
 pub use self::units::{Acquired, SemaphoreSink, SemaphoreStream};
 use crate::budget;
 use crate::driver::{Driver, Word};
-use crate::eager::Eager;
 use crate::slow::Slow;
+use crate::spin::SharedSpin;
 use crate::sys::{self, Words};
 
 /// A counting semaphore that processes share: glibc's `sem_t`, awaited from Tokio.
@@ -70,7 +70,7 @@ pub struct Semaphore {
     state: View<Words<SemaphoreState>>,
     /// The low half of the state, for the kernel to look at.
     word: Word,
-    eager: Eager,
+    spin: SharedSpin,
     unlink: Option<std::sync::Arc<named::Unlink>>,
 }
 
@@ -110,7 +110,7 @@ impl Semaphore {
         Ok(Self {
             state: region.view(offset)?,
             word: region.view(offset)?,
-            eager: Eager::default(),
+            spin: SharedSpin::default(),
             unlink: None,
         })
     }
@@ -241,7 +241,7 @@ impl Semaphore {
         }
         let driver = Driver::current()?;
         let taken = || self.state.try_acquire().then_some(());
-        if self.eager.look(&driver, taken).await.is_some() {
+        if self.spin.look(&driver, taken).await.is_some() {
             return Ok(());
         }
         let waiter = Waiter::new(&self.state);

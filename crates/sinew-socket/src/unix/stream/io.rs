@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use sinew_core::{Credentials, Eager, Error, FrameCodec};
+use sinew_core::{AdaptiveSpin, Credentials, Error, FrameCodec};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::codec::Decoder;
 
@@ -25,7 +25,7 @@ pub(crate) struct ReadIo {
     credentials: bool,
     /// Ask the kernel even if the runtime has not heard of bytes.
     pub(crate) at_once: bool,
-    eager: Eager,
+    spin: AdaptiveSpin,
     /// Bytes read so far.
     position: u64,
     /// Of the last read.
@@ -50,7 +50,7 @@ impl ReadIo {
             max_fds,
             credentials,
             at_once: false,
-            eager: Eager::receiver(),
+            spin: AdaptiveSpin::adaptive(),
             position: 0,
             fds: Vec::new(),
             arrived: VecDeque::new(),
@@ -172,7 +172,7 @@ impl AsyncRead for ReadIo {
                 received => received.map(|(received, _)| received),
             }
         } else {
-            ready!(this.link.fd.poll_read_eagerly(cx, &mut this.eager, read))
+            ready!(this.link.fd.poll_read_spinning(cx, &mut this.spin, read))
         };
         Poll::Ready(match received {
             Ok(received) => {

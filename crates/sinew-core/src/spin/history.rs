@@ -1,27 +1,27 @@
-/// Whether looking again and again, instead of waiting, has lately paid off.
+/// Whether looking before a wait has lately paid off.
 ///
-/// A wake-up costs microseconds, and tens of them between the cores of a virtual machine. Who looks for about as long
-/// before it waits gains that where the other side answers soon, and otherwise pays about twice the price of having
-/// waited at once. So every success earns some trust, and a failure costs twice as much; without trust it is tried
-/// after 16 waits, then 64, up to 1024, until it succeeds again.
+/// A wake-up costs microseconds, and tens of them between the cores of a virtual machine. Looking for about as long
+/// before a wait saves that where the other side answers soon, and otherwise doubles the price of the wait. So every
+/// success earns a credit, of eight at most, and a failure costs two; without credit it is tried after 16 waits,
+/// then 64, up to 1024, until it succeeds again.
 ///
 /// # Examples
 ///
 /// ```
-/// use sinew_core::Trust;
+/// use sinew_core::SpinHistory;
 ///
-/// let mut trust = Trust::new();
+/// let mut history = SpinHistory::new();
 /// let mut tries = 0;
 /// for _ in 0..1000 {
-///     if trust.is_given() {
+///     if history.is_given() {
 ///         tries += 1;
-///         trust.fail();
+///         history.fail();
 ///     }
 /// }
 /// assert!((2..10).contains(&tries));
 /// ```
 #[derive(Debug, Clone)]
-pub struct Trust {
+pub struct SpinHistory {
     earned: u32,
     gap: u32,
     skip: u32,
@@ -34,8 +34,8 @@ const COST: u32 = 2;
 const GAP_MIN: u32 = 16;
 const GAP_MAX: u32 = 1024;
 
-impl Trust {
-    /// As much as for two failures.
+impl SpinHistory {
+    /// With credit for two failures.
     pub const fn new() -> Self {
         Self {
             earned: MAX / 2,
@@ -74,7 +74,7 @@ impl Trust {
     }
 }
 
-impl Default for Trust {
+impl Default for SpinHistory {
     fn default() -> Self {
         Self::new()
     }
@@ -86,11 +86,11 @@ mod tests {
 
     #[test]
     fn what_does_not_pay_is_tried_rarely() {
-        let mut trust = Trust::new();
+        let mut history = SpinHistory::new();
         let mut tries = 0;
         for _ in 0..10_000 {
-            if trust.is_given() {
-                trust.fail();
+            if history.is_given() {
+                history.fail();
                 tries += 1;
             }
         }
@@ -100,20 +100,20 @@ mod tests {
 
     #[test]
     fn what_pays_is_taken_up_again() {
-        let mut trust = Trust::new();
+        let mut history = SpinHistory::new();
         for _ in 0..1000 {
-            if trust.is_given() {
-                trust.fail();
+            if history.is_given() {
+                history.fail();
             }
         }
         let mut successes = 0;
         for _ in 0..3 * GAP_MAX {
-            if trust.is_given() {
-                trust.succeed();
+            if history.is_given() {
+                history.succeed();
                 successes += 1;
             }
         }
         assert!(successes > GAP_MAX, "{successes}");
-        assert!(trust.earned > 0);
+        assert!(history.earned > 0);
     }
 }

@@ -435,3 +435,65 @@ fn killed_while_binding() {
     }
     assert_eq!(files(directory.path()), [""; 0]);
 }
+
+/// What the receiving half has learned of a death, the sending half learns too.
+#[test]
+fn a_death_that_recv_has_told_of_is_told_by_send_and_close() {
+    let _alone = alone();
+    let _watchdog = Watchdog::new("a_death_that_recv_has_told_of");
+    runtime().block_on(async {
+        for received_first in [false, true] {
+            for bell in BELLS {
+                let mut command = tokio::process::Command::new(PEER);
+                command
+                    .arg("inherited-busy")
+                    .stdin(std::process::Stdio::piped());
+                let options = Options::new().doorbell(bell);
+                let (mut channel, mut child) = options.spawn(command).await.unwrap();
+                channel.send("a long job").await.unwrap();
+                child.kill().await.unwrap();
+                if received_first {
+                    let error = channel.recv().await.unwrap_err();
+                    assert!(error.is_peer_crashed(), "{error}");
+                }
+                let mut sent = 0;
+                let error = loop {
+                    match channel.send([0; 64]).await {
+                        Ok(()) => sent += 1,
+                        Err(error) => break error,
+                    }
+                    tokio::task::yield_now().await;
+                };
+                assert!(error.is_peer_crashed(), "{error}");
+                // The runtime looks at its descriptors after 61 polls at the latest.
+                assert!(sent < 200, "{sent} after the death, told: {received_first}");
+                let error = channel.close().await.unwrap_err();
+                assert!(error.is_peer_crashed(), "{error}");
+            }
+        }
+    });
+}
+
+/// `close` looks for itself.
+#[test]
+fn close_tells_of_messages_that_died_with_the_receiver() {
+    let _alone = alone();
+    let _watchdog = Watchdog::new("close_tells_of_messages");
+    runtime().block_on(async {
+        let mut command = tokio::process::Command::new(PEER);
+        command
+            .arg("inherited-busy")
+            .stdin(std::process::Stdio::piped());
+        let (mut channel, mut child) = Options::new().spawn(command).await.unwrap();
+        channel.send("received").await.unwrap();
+        channel.send("left behind").await.unwrap();
+        child.start_kill().unwrap();
+        let pid = child.id().unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        while !state().contains(") Z") {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let error = channel.close().await.unwrap_err();
+        assert!(error.is_peer_crashed(), "{error}");
+    });
+}

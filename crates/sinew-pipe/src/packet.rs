@@ -233,6 +233,13 @@ impl Sink<Bytes> for PacketSender {
 
     fn start_send(mut self: Pin<&mut Self>, payload: Bytes) -> Result<(), Error> {
         self.check(&payload)?;
+        if self.pending.is_some() {
+            return Err(self.named(
+                Error::new(ErrorKind::InvalidInput, "start_send")
+                    .with_reason("the sink holds a packet that is not written yet")
+                    .with_remedy("call poll_ready before each start_send, and wait for it"),
+            ));
+        }
         self.pending = Some(payload);
         Ok(())
     }

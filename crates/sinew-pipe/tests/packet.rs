@@ -155,3 +155,16 @@ async fn dropped_futures_lose_and_double_nothing() {
     assert_eq!(expected, 2000);
     sending.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_sink_that_holds_a_packet_refuses_another() {
+    let (mut sender, mut receiver) = Options::new().packet_pair().unwrap();
+    let mut sink = std::pin::Pin::new(&mut sender);
+    sink.as_mut().start_send("one".into()).unwrap();
+    let error = sink.as_mut().start_send("two".into()).unwrap_err();
+    assert!(error.to_string().contains("poll_ready"), "{error}");
+    sink.flush().await.unwrap();
+    sink.send("three".into()).await.unwrap();
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "one");
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "three");
+}

@@ -40,14 +40,28 @@ impl Half {
 /// Wakes both halves, since neither the bell nor the socket says which of them is meant.
 #[derive(Debug, Default)]
 struct Wakers {
-    /// Set with every wake-up, so that a half that never parks looks at the socket now and then.
+    sender: Listening,
+    receiver: Listening,
+}
+
+/// How a half hears of events.
+#[derive(Debug, Default)]
+struct Listening {
+    /// Set with every event until this half has looked, so that one that never parks looks at the socket too. Each
+    /// half has its own: what one has seen, the other still has to.
     event: AtomicBool,
-    sender: AtomicWaker,
-    receiver: AtomicWaker,
+    waker: AtomicWaker,
+}
+
+impl Listening {
+    fn wake(&self) {
+        self.event.store(true, Ordering::Relaxed);
+        self.waker.wake();
+    }
 }
 
 impl Wakers {
-    fn of(&self, half: Half) -> &AtomicWaker {
+    fn of(&self, half: Half) -> &Listening {
         match half {
             Half::Sender => &self.sender,
             Half::Receiver => &self.receiver,
@@ -61,7 +75,6 @@ impl Wake for Wakers {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.event.store(true, Ordering::Relaxed);
         self.sender.wake();
         self.receiver.wake();
     }
@@ -129,10 +142,10 @@ impl Link {
             uid = parts.peer.uid
         );
         tracing::debug!(parent: &span, "open");
-        let wakers = Arc::new(Wakers {
-            event: AtomicBool::new(true),
-            ..Wakers::default()
-        });
+        let wakers = Arc::new(Wakers::default());
+        // Each half has to look once, to be registered.
+        wakers.sender.wake();
+        wakers.receiver.wake();
         Arc::new(Self {
             ours: parts.ours,
             theirs: parts.theirs,
@@ -176,26 +189,26 @@ impl Link {
         self.bell.ring(self.socket.as_fd());
     }
 
-    /// Whether something happened on the socket or the bell since the last look. Clears it.
+    /// Whether something happened on the socket or the bell since this half last looked. Clears it.
     #[inline]
-    pub(crate) fn take_event(&self) -> bool {
-        self.has_event() && self.wakers.event.swap(false, Ordering::Relaxed)
+    pub(crate) fn take_event(&self, half: Half) -> bool {
+        self.has_event(half) && self.wakers.of(half).event.swap(false, Ordering::Relaxed)
     }
 
     /// Whether `take_event` would say yes.
     #[inline]
-    pub(crate) fn has_event(&self) -> bool {
-        self.wakers.event.load(Ordering::Relaxed)
+    pub(crate) fn has_event(&self, half: Half) -> bool {
+        self.wakers.of(half).event.load(Ordering::Relaxed)
     }
 
-    /// Has the next `take_event` say yes.
-    pub(crate) fn expect_event(&self) {
-        self.wakers.event.store(true, Ordering::Relaxed);
+    /// Has the next `take_event` of this half say yes.
+    pub(crate) fn expect_event(&self, half: Half) {
+        self.wakers.of(half).event.store(true, Ordering::Relaxed);
     }
 
     /// Has `waker` woken at the next event, from now on.
     pub(crate) fn register(&self, half: Half, waker: &Waker) {
-        self.wakers.of(half).register(waker);
+        self.wakers.of(half).waker.register(waker);
     }
 
     /// Takes in all that has happened on the bell and the socket, and has both halves woken at the
@@ -235,7 +248,6 @@ impl Link {
             }
         }
         // Others have their turn, then there is more to read.
-        self.expect_event();
         self.wakers.of(half).wake();
         Ok(())
     }

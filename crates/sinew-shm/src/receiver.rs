@@ -170,7 +170,7 @@ impl Receiver {
             Ok(Some(head)) => Ok(self.take(head)),
             Err(error) => Err(TryRecvError::Failed(error)),
             Ok(None) => {
-                if self.link.take_event() {
+                if self.link.take_event(Half::Receiver) {
                     self.look_at_socket()?;
                 }
                 match self.fate()? {
@@ -351,7 +351,7 @@ impl Receiver {
                 Looked::Ready => continue,
                 Looked::Yield => {
                     // A receiver that never parks learns here that its peer is gone.
-                    if self.link.take_event() {
+                    if self.link.take_event(Half::Receiver) {
                         self.look_at_socket()?;
                     }
                     if let Some(end) = self.poll_end()? {
@@ -594,7 +594,7 @@ impl Receiver {
             Ok(()) => Ok(()),
             // Not in a runtime: `try_recv` works without one, and nobody will tell it of events.
             Err(_) => {
-                self.link.expect_event();
+                self.link.expect_event(Half::Receiver);
                 self.link.drain_now(Half::Receiver)
             }
         }

@@ -82,6 +82,11 @@ fn main() {
             assert!(twice.to_string().contains("before"), "{twice}");
             runtime.block_on(echo(channel));
         }
+        ["inherited-busy"] => {
+            let mut channel = runtime.block_on(inherited()).unwrap();
+            runtime.block_on(channel.recv()).unwrap();
+            until_told();
+        }
         ["inherited-never"] => until_told(),
         ["inherited-without"] => report(runtime.block_on(inherited()).as_ref().err()),
         ["limit", what, endpoint] => runtime.block_on(limit(what, endpoint)),

@@ -520,14 +520,6 @@ impl Sender {
         Ok(())
     }
 
-    pub(super) fn unready(&self) -> Error {
-        self.error(
-            Error::new(ErrorKind::InvalidInput, "start_send")
-                .with_reason("the sink holds a message for which there was no room")
-                .with_remedy("call poll_ready first, and wait until it is"),
-        )
-    }
-
     fn check_len(&self, len: usize) -> Result<(), Error> {
         let most = self.claim.block().max_message();
         if len as u64 <= most {
@@ -560,7 +552,7 @@ impl Sender {
         error
     }
 
-    fn error(&self, error: Error) -> Error {
+    pub(super) fn error(&self, error: Error) -> Error {
         error.with_address(self.claim.block().region().name())
     }
 

@@ -8,6 +8,7 @@ use futures_sink::Sink;
 use sinew_core::{Error, MessageSink};
 
 use super::Sender;
+use crate::sender::unready;
 
 /// Stages with `start_send`, publishes with `poll_flush`. One message more than there is room for is kept here.
 impl Sink<Bytes> for Sender {
@@ -26,7 +27,7 @@ impl Sink<Bytes> for Sender {
     fn start_send(self: Pin<&mut Self>, payload: Bytes) -> Result<(), Error> {
         let sender = self.get_mut();
         if sender.pending.is_some() {
-            return Err(sender.unready());
+            return Err(sender.error(unready()));
         }
         if !sender.stage(&payload)? {
             sender.pending = Some(payload);

@@ -38,7 +38,7 @@ impl Sender {
     /// its peer is gone.
     #[inline]
     pub(super) fn take_event(&mut self) -> Result<(), Error> {
-        if self.link.take_event() {
+        if self.link.take_event(Half::Sender) {
             self.look_at_socket()
         } else {
             Ok(())
@@ -49,7 +49,7 @@ impl Sender {
     pub(super) fn look_at_socket(&mut self) -> Result<(), Error> {
         if self.link.poll_events(Half::Sender).is_err() {
             // Not in a runtime: `try_send` works without one, and nobody will tell it of events.
-            self.link.expect_event();
+            self.link.expect_event(Half::Sender);
             return self.look_now_and_then();
         }
         self.fate().map_or(Ok(()), Err)

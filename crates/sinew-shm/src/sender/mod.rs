@@ -5,6 +5,8 @@ mod sink;
 mod stage;
 mod wait;
 
+pub(crate) use sink::unready;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
@@ -41,6 +43,14 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// Dropping the sender publishes what is staged and closes this direction: the peer's receiver gets
 /// everything, then `None`.
+///
+/// # When a `send` learns of a death
+///
+/// The kernel hangs the socket up when the receiver's process ends, and Tokio reports that to this runtime. From the
+/// first poll after that, `send` fails with [`PeerCrashed`](ErrorKind::PeerCrashed); messages published between the
+/// death and that moment are lost, though `send` returned `Ok`. A task that never yields learns of it when its budget
+/// is used up, after some 2,000 small messages. Without a runtime, `try_send` and `blocking_send` look at the socket
+/// once a millisecond. [`close`](Self::close) looks for itself, and fails if a dead receiver left messages behind.
 ///
 /// # Back-pressure
 ///
@@ -305,7 +315,8 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send), if something was still staged.
+    /// As for [`send`](Self::send), if something was still staged;
+    /// [`PeerCrashed`](ErrorKind::PeerCrashed) if the receiver's process died before it received everything.
     ///
     /// # Cancel safety
     ///

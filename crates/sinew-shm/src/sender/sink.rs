@@ -5,9 +5,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_sink::Sink;
-use sinew_core::{Error, MessageSink};
+use sinew_core::{Error, ErrorKind, MessageSink};
 
 use super::{Pending, Sender};
+
+/// The error of a sink that is given a message while it still holds one.
+pub(crate) fn unready() -> Error {
+    Error::new(ErrorKind::InvalidInput, "start_send")
+        .with_reason("the sink holds a message for which there was no room")
+        .with_remedy("call poll_ready before each start_send, and wait until it is ready")
+}
 
 /// Stages with `start_send`, publishes with `poll_flush`: one look at the receiver's wait word, and at
 /// most one ring, for all that was staged. One message more than there is room for is kept here.
@@ -27,6 +34,9 @@ impl Sink<Bytes> for Sender {
 
     fn start_send(self: Pin<&mut Self>, payload: Bytes) -> Result<(), Error> {
         let sender = self.get_mut();
+        if sender.pending.is_some() {
+            return Err(sender.link.error(unready()));
+        }
         if payload.len() > sender.threshold {
             sender.check_open()?;
             let memory = sender.freeze(&payload)?;

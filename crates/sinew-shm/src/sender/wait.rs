@@ -42,7 +42,7 @@ impl Sender {
             && !self.closed
             && self.pending.is_none()
             && self.failed.is_none()
-            && !self.link.has_event()
+            && !self.link.has_event(Half::Sender)
     }
 
     #[inline]
@@ -171,8 +171,20 @@ impl Sender {
             self.close_now(State::Closed);
             return Poll::Ready(sent);
         }
+        let lost = self.unreceived_by_the_dead();
         self.close_now(State::Closed);
-        Poll::Ready(Ok(()))
+        Poll::Ready(lost.map_or(Ok(()), Err))
+    }
+
+    /// Why what was published is not received any more: the receiver's process has died before it has.
+    fn unreceived_by_the_dead(&mut self) -> Option<Error> {
+        if self.closed {
+            return None;
+        }
+        let _what_is_amiss_is_no_death = self.link.drain_now(Half::Sender);
+        let error = self.fate().filter(Error::is_peer_crashed)?;
+        let received = self.producer.refresh().ok()?;
+        (received < self.producer.position()).then_some(error)
     }
 
     /// Waits until what is blocked may go on; ready may be early.

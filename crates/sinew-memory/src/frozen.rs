@@ -73,7 +73,17 @@ impl Frozen {
     ///
     /// Of kind [`Protocol`](ErrorKind::Protocol) if it is something else.
     pub fn from_fd(fd: OwnedFd, len: usize) -> Result<Self, Error> {
-        let size = memfd::check(&fd, IMMUTABLE)?;
+        Self::check(fd.as_fd(), len)?;
+        Ok(Self { fd, len })
+    }
+
+    /// Checks what [`from_fd`](Self::from_fd) checks, for a caller that must not close something else.
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_fd`](Self::from_fd).
+    pub fn check(fd: BorrowedFd<'_>, len: usize) -> Result<(), Error> {
+        let size = memfd::check(fd, IMMUTABLE)?;
         if size != len as u64 {
             return Err(
                 Error::new(ErrorKind::Protocol, "fstat").with_reason(format!(
@@ -81,7 +91,7 @@ impl Frozen {
                 )),
             );
         }
-        Ok(Self { fd, len })
+        Ok(())
     }
 
     /// Bytes in it.

@@ -15,7 +15,8 @@ use sinew_memory::{Frozen, RingMemory};
 use tokio::io::Interest;
 
 use crate::bell::Bell;
-use crate::socket;
+use crate::socket::{self, Socket};
+use crate::sys::Foreign;
 use crate::wire::{MAX_MEMORY_IN_FLIGHT, PACKET_BELL, PACKET_MEMORY};
 
 /// Packets that are read in a row. A peer that keeps to the rules never has more under way.
@@ -70,7 +71,7 @@ impl Wake for Wakers {
 /// What came over the socket and was not yet asked for.
 #[derive(Debug, Default)]
 struct Inbox {
-    memory: VecDeque<OwnedFd>,
+    memory: VecDeque<Foreign>,
     hung_up: bool,
     /// Why nothing more can be read, if it is not the end.
     broken: Option<Error>,
@@ -83,14 +84,14 @@ fn violation(reason: &'static str) -> Error {
 /// The two descriptors that an end polls, registered with a Tokio runtime.
 #[derive(Debug)]
 struct Reactor {
-    socket: AsyncIo<Arc<OwnedFd>>,
+    socket: AsyncIo<Arc<Socket>>,
     bell: Option<AsyncIo<Arc<OwnedFd>>>,
 }
 
 /// What the handshake hands over.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) socket: OwnedFd,
+    pub(crate) socket: Arc<Socket>,
     pub(crate) ours: RingMemory,
     pub(crate) theirs: RingMemory,
     pub(crate) bell: Bell,
@@ -103,7 +104,7 @@ pub(crate) struct Parts {
 pub(crate) struct Link {
     pub(crate) ours: RingMemory,
     pub(crate) theirs: RingMemory,
-    socket: Arc<OwnedFd>,
+    socket: Arc<Socket>,
     bell: Bell,
     their_bell: Option<Arc<OwnedFd>>,
     reactor: OnceLock<Reactor>,
@@ -133,7 +134,7 @@ impl Link {
         Arc::new(Self {
             ours: parts.ours,
             theirs: parts.theirs,
-            socket: Arc::new(parts.socket),
+            socket: parts.socket,
             bell: parts.bell,
             their_bell: parts.their_bell.map(Arc::new),
             reactor: OnceLock::new(),
@@ -275,7 +276,9 @@ impl Link {
             let missing = || violation("a message was announced whose memory was not sent");
             return Err(self.error(inbox.broken.clone().unwrap_or_else(missing)));
         };
-        Frozen::from_fd(fd, len).map_err(|error| self.error(error))
+        Frozen::check(fd.as_fd(), len)
+            .and_then(|()| Frozen::from_fd(fd.into_inner(), len))
+            .map_err(|error| self.error(error))
     }
 
     /// Sends a message's memory, or says `EAGAIN`.

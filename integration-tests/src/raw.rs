@@ -237,8 +237,18 @@ impl AsFd for Wire {
     }
 }
 
-/// A memfd of `len` bytes, with these seals.
+/// A memfd of `len` bytes, all allocated, with these seals.
 pub fn memfd(len: u64, seals: SealFlags) -> OwnedFd {
+    let fd = hollow(0, SealFlags::empty());
+    if len > 0 {
+        rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, len).unwrap();
+    }
+    rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
+    fd
+}
+
+/// A memfd of `len` bytes, none of which is allocated, with these seals.
+pub fn hollow(len: u64, seals: SealFlags) -> OwnedFd {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = rustix::fs::memfd_create("hostile", flags).unwrap();
     rustix::fs::ftruncate(&fd, len).unwrap();

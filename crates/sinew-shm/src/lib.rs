@@ -64,6 +64,7 @@ mod handshake;
 mod link;
 mod listener;
 mod loan;
+mod mappings;
 pub mod named;
 mod options;
 mod receiver;

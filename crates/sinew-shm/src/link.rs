@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
+use bytes::Bytes;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
@@ -15,6 +16,7 @@ use sinew_memory::{Frozen, RingMemory};
 use tokio::io::Interest;
 
 use crate::bell::Bell;
+use crate::mappings::Mappings;
 use crate::socket::{self, Socket};
 use crate::sys::Foreign;
 use crate::wire::{MAX_MEMORY_IN_FLIGHT, PACKET_BELL, PACKET_MEMORY};
@@ -112,6 +114,7 @@ pub(crate) struct Link {
     wakers: Arc<Wakers>,
     waker: Waker,
     inbox: Mutex<Inbox>,
+    mappings: Mappings,
     pub(crate) peer: Credentials,
     pub(crate) address: Arc<str>,
     /// For as long as this end lives; what happens to the channel is an event in it.
@@ -142,6 +145,7 @@ impl Link {
             waker: wakers.clone().into(),
             wakers,
             inbox: Mutex::default(),
+            mappings: Mappings::default(),
             peer: parts.peer,
             address: parts.address,
             span,
@@ -259,7 +263,7 @@ impl Link {
 
     /// The memory that the oldest descriptor frame announces. The peer sends it before it publishes
     /// the frame, so it is here or never.
-    pub(crate) fn take_memory(&self, len: usize) -> Result<Frozen, Error> {
+    pub(crate) fn take_memory(&self, len: usize) -> Result<Bytes, Error> {
         let inbox = &mut *self.inbox();
         while inbox.memory.is_empty() && !inbox.hung_up {
             match self.read_packet(Half::Receiver, inbox) {
@@ -278,6 +282,7 @@ impl Link {
         };
         Frozen::check(fd.as_fd(), len)
             .and_then(|()| Frozen::from_fd(fd.into_inner(), len))
+            .and_then(|memory| self.mappings.open(&memory))
             .map_err(|error| self.error(error))
     }
 

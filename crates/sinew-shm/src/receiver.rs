@@ -463,8 +463,7 @@ impl Receiver {
         let mut payload = [0; 8];
         self.consumer.copy_to(&frame, 0, &mut payload);
         let opened = decode_memory_frame(payload, self.max_message)
-            .and_then(|len| self.link.take_memory(len))
-            .and_then(|memory| memory.map());
+            .and_then(|len| self.link.take_memory(len));
         match opened {
             Ok(bytes) => {
                 if self.consumer.release(frame) {

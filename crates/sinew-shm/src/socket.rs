@@ -185,6 +185,11 @@ pub(crate) fn is_writable(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(rustix::event::poll(&mut fds, Some(&now))? > 0)
 }
 
+/// The inode number of a descriptor's file.
+pub(crate) fn inode(fd: impl AsFd) -> Result<u64, Errno> {
+    rustix::fs::fstat(fd).map(|stat| stat.st_ino)
+}
+
 /// Whether a descriptor is a connected socket of the right kind.
 pub(crate) fn is_seqpacket(socket: impl AsFd) -> bool {
     let socket = socket.as_fd();

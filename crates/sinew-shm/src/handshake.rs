@@ -14,9 +14,9 @@ use crate::bell::{self, Bell, Doorbell};
 use crate::link::Parts;
 use crate::options::Options;
 use crate::socket::{self, Socket};
-use crate::sys::Foreign;
+use crate::sys::{self, Foreign};
 use crate::wire::{
-    self, FEATURE_EPOLL_BELL, FEATURES, Hello, Offer, PACKET, Packet, Reason, VERSIONS, violation,
+    self, Features, Hello, Offer, PACKET, Packet, Reason, Terms, VERSIONS, violation,
 };
 
 /// An end's part of the channel, before the other's is known.
@@ -29,9 +29,9 @@ struct Part {
 }
 
 impl Part {
-    fn new(options: &Options, version: u16, features: u64) -> Result<Self, Error> {
+    fn new(options: &Options, version: u16, features: Features) -> Result<Self, Error> {
         let (memory, memory_fds) = RingMemory::create(options.layout()?, options.memory)?;
-        let (bell, bell_view) = if features & FEATURE_EPOLL_BELL != 0 {
+        let (bell, bell_view) = if features.epoll_bell() {
             let (bell, view) = Bell::eventfd()?;
             (bell, Some(view))
         } else {
@@ -39,7 +39,7 @@ impl Part {
         };
         let offer = Offer {
             version,
-            features,
+            terms: Terms::new(features),
             layout: memory.layout(),
             max_message: options.max_message,
         };
@@ -72,12 +72,12 @@ impl Theirs {
     fn open(
         offer: Offer,
         fds: Vec<Foreign>,
-        features: u64,
+        features: Features,
         options: &Options,
         socket: impl AsFd,
     ) -> Result<Self, Error> {
         wire::check_offer(&offer, features, options.max_capacity)?;
-        let has_bell = offer.features & FEATURE_EPOLL_BELL != 0;
+        let has_bell = offer.terms.features.epoll_bell();
         let expected = 2 + usize::from(has_bell);
         let found = fds.len();
         let mut fds = fds.into_iter();
@@ -115,12 +115,17 @@ pub(crate) struct Outcome {
     pub(crate) their_max_message: u64,
 }
 
-fn features_for(peer: &Credentials, options: &Options) -> u64 {
-    if is_equal(peer) && options.doorbell == Doorbell::Auto {
-        FEATURES
-    } else {
-        FEATURES & !FEATURE_EPOLL_BELL
+/// What this end offers to a peer.
+fn features_for(is_equal: bool, options: &Options) -> Features {
+    let mut features = Features::EXPRESS;
+    if sys::register_membarrier() {
+        features = features.union(Features::MEMBARRIER);
     }
+    // An epoll instance of a stranger could block for ever.
+    if is_equal && options.doorbell == Doorbell::Auto {
+        features = features.union(Features::EPOLL_BELL);
+    }
+    features
 }
 
 struct Wire {
@@ -187,6 +192,7 @@ impl Wire {
                 socket: self.socket.into_inner(),
                 ours: ours.memory,
                 theirs: theirs.memory,
+                features: theirs.offer.terms.features,
                 bell: ours.bell,
                 their_bell: theirs.bell,
                 peer,
@@ -291,7 +297,9 @@ async fn accept_on(
         ));
         return Err((Reason::Version, error.with_kind(ErrorKind::Unsupported)));
     };
-    let features = hello.features & features_for(peer, options);
+    let offered = features_for(is_equal(peer), options);
+    hello.terms.check(offered)?;
+    let features = hello.terms.features.common(offered);
     let ours = Part::new(options, version, features).map_err(|e| (Reason::Resources, e))?;
     // Their ready brings some.
     socket::pass_fds(wire.socket.as_fd(), true);
@@ -304,7 +312,7 @@ async fn accept_on(
             "the answer to an accept is not a ready",
         )));
     };
-    if offer.features != features || offer.version != version {
+    if offer.terms.features != features || offer.version != version {
         return Err(protocol(violation(
             "the peer changed its mind about what was agreed",
         )));
@@ -344,11 +352,11 @@ async fn connect_on(
     options: &Options,
     peer: &Credentials,
 ) -> Result<(Part, Theirs), Error> {
-    let features = features_for(peer, options);
+    let features = features_for(is_equal(peer), options);
     let hello = Hello {
         least_version: *VERSIONS.start(),
         most_version: *VERSIONS.end(),
-        features,
+        terms: Terms::new(features),
     };
     let (packet, fds) = wire.ask(Packet::Hello(hello), &[]).await?;
     let offer = match packet {
@@ -361,7 +369,7 @@ async fn connect_on(
         }
     };
     let theirs = Theirs::open(offer, fds, features, options, &wire.socket)?;
-    let ours = Part::new(options, offer.version, offer.features)?;
+    let ours = Part::new(options, offer.version, offer.terms.features)?;
     // Without an open, a message could be sent, and the channel closed, to a listener that never took it.
     let (packet, fds) = wire.ask(Packet::Ready(ours.offer), &ours.fds()).await?;
     match packet {
@@ -376,10 +384,7 @@ async fn connect_on(
 /// Both ends within this process.
 pub(crate) fn pair(options: &Options) -> Result<[Outcome; 2], Error> {
     let (a, b) = socket::pair()?;
-    let features = match options.doorbell {
-        Doorbell::Auto => FEATURES,
-        Doorbell::Socket => FEATURES & !FEATURE_EPOLL_BELL,
-    };
+    let features = features_for(true, options);
     let version = *VERSIONS.end();
     let (ours, theirs) = (
         Part::new(options, version, features)?,
@@ -406,6 +411,7 @@ pub(crate) fn pair(options: &Options) -> Result<[Outcome; 2], Error> {
             socket: Arc::new(Socket::new(socket)),
             ours: part.memory,
             theirs: view,
+            features,
             bell: part.bell,
             their_bell: bell_view,
             peer: us,

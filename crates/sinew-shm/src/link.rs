@@ -19,7 +19,7 @@ use crate::bell::Bell;
 use crate::mappings::Mappings;
 use crate::socket::{self, Socket};
 use crate::sys::Foreign;
-use crate::wire::{MAX_MEMORY_IN_FLIGHT, PACKET_BELL, PACKET_MEMORY};
+use crate::wire::{Features, MAX_MEMORY_IN_FLIGHT, PACKET_BELL, PACKET_MEMORY};
 
 /// Packets that are read in a row. A peer that keeps to the rules never has more under way.
 const PACKETS_AT_ONCE: usize = 4 * MAX_MEMORY_IN_FLIGHT;
@@ -96,6 +96,8 @@ pub(crate) struct Parts {
     pub(crate) socket: Arc<Socket>,
     pub(crate) ours: RingMemory,
     pub(crate) theirs: RingMemory,
+    /// Those of both ends.
+    pub(crate) features: Features,
     pub(crate) bell: Bell,
     pub(crate) their_bell: Option<OwnedFd>,
     pub(crate) peer: Credentials,
@@ -106,6 +108,8 @@ pub(crate) struct Parts {
 pub(crate) struct Link {
     pub(crate) ours: RingMemory,
     pub(crate) theirs: RingMemory,
+    #[allow(dead_code, reason = "the halves do not ask yet")]
+    pub(crate) features: Features,
     socket: Arc<Socket>,
     bell: Bell,
     their_bell: Option<Arc<OwnedFd>>,
@@ -137,6 +141,7 @@ impl Link {
         Arc::new(Self {
             ours: parts.ours,
             theirs: parts.theirs,
+            features: parts.features,
             socket: parts.socket,
             bell: parts.bell,
             their_bell: parts.their_bell.map(Arc::new),

@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use rustix::io::FdFlags;
 use sinew_core::StableFd;
@@ -269,5 +269,55 @@ pub(crate) fn set_pass_rights(socket: BorrowedFd<'_>, pass: bool) -> io::Result<
     match set {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn call_membarrier(command: libc::c_int) -> io::Result<()> {
+    // SAFETY: numbers alone.
+    match unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Registers this process for other processes' global expedited barriers: membarrier(2). Returns whether it is.
+///
+/// Once in a process; a forked child, whose registration is gone, registers anew.
+pub(crate) fn register_membarrier() -> bool {
+    /// The process, and in bit 0 whether it is registered.
+    static REGISTERED: AtomicU64 = AtomicU64::new(0);
+    let process = u64::from(std::process::id()) << 1;
+    let known = REGISTERED.load(Ordering::Relaxed);
+    if known & !1 == process {
+        return known & 1 == 1;
+    }
+    let registered = call_membarrier(libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED).is_ok();
+    REGISTERED.store(process | u64::from(registered), Ordering::Relaxed);
+    registered
+}
+
+/// Has every running thread of every process that is registered execute a full memory barrier, and
+/// executes one here.
+///
+/// # Errors
+///
+/// Those of membarrier(2), none of which a process meets that has registered.
+#[allow(dead_code, reason = "the halves do not fence yet")]
+pub(crate) fn membarrier() -> io::Result<()> {
+    call_membarrier(libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_registers_and_fences() {
+        if !register_membarrier() {
+            println!("skipped: membarrier(2) is not to be had here");
+            return;
+        }
+        assert!(register_membarrier());
+        membarrier().unwrap();
     }
 }

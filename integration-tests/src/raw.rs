@@ -372,6 +372,7 @@ pub struct RawEnd {
     /// The honest end's control words, which this end can write, too.
     theirs: SharedMap,
     their_control_fd: OwnedFd,
+    their_data_fd: OwnedFd,
     data: u64,
     /// Where the next frame goes.
     pub position: u64,
@@ -437,6 +438,7 @@ impl RawEnd {
             ours,
             theirs,
             their_control_fd: fds[0].try_clone().unwrap(),
+            their_data_fd: fds[1].try_clone().unwrap(),
             data,
             position: 0,
         }
@@ -468,6 +470,16 @@ impl RawEnd {
     /// Bytes that the honest end has consumed.
     pub fn their_released(&self) -> u64 {
         self.theirs.word(Self::RELEASED).load(Ordering::SeqCst)
+    }
+
+    /// The first `len` bytes of the honest end's control words.
+    pub fn their_control(&self, len: usize) -> Vec<u8> {
+        read(&self.their_control_fd, len)
+    }
+
+    /// The first `len` bytes of the honest end's data.
+    pub fn their_data(&self, len: usize) -> Vec<u8> {
+        read(&self.their_data_fd, len)
     }
 
     /// Whether the ring has room for a frame with this much payload.
@@ -507,11 +519,18 @@ impl RawEnd {
         let _full_or_gone = self.wire.try_send(&[BELL], &[]);
     }
 
-    fn put(&self, position: u64, bytes: &[u8]) {
+    /// Writes bytes into the ring, where a count of `position` has them.
+    pub fn put(&self, position: u64, bytes: &[u8]) {
         for (index, byte) in bytes.iter().enumerate() {
             let offset = (position + index as u64) % self.data;
             let offset = usize::try_from(offset).unwrap();
             self.ours.data.write(offset, std::slice::from_ref(byte));
         }
     }
+}
+
+fn read(fd: &OwnedFd, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    assert_eq!(rustix::io::pread(fd, &mut bytes, 0).unwrap(), len);
+    bytes
 }

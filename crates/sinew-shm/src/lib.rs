@@ -75,6 +75,8 @@ mod stats;
 mod sys;
 mod trusted;
 mod turn;
+#[cfg(test)]
+mod vectors;
 mod wait;
 mod wire;
 

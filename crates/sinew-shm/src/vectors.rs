@@ -16,10 +16,9 @@ fn read(name: &str) -> Vec<u8> {
         if let Some(size) = line.strip_prefix("size ") {
             bytes.resize(size.parse().unwrap(), 0);
         } else if let Some((offset, values)) = line.split_once(": ") {
-            let mut at = usize::from_str_radix(offset, 16).unwrap();
-            for value in values.split_whitespace() {
-                bytes[at] = u8::from_str_radix(value, 16).unwrap();
-                at += 1;
+            let offset = usize::from_str_radix(offset, 16).unwrap();
+            for (byte, value) in bytes[offset..].iter_mut().zip(values.split_whitespace()) {
+                *byte = u8::from_str_radix(value, 16).unwrap();
             }
         }
     }

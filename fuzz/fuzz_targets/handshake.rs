@@ -19,10 +19,10 @@ fuzz_target!(|input: (bool, Vec<Vec<u8>>)| {
     .unwrap();
     for (index, packet) in packets.iter().take(8).enumerate() {
         let mut packet = packet.clone();
-        packet.truncate(100);
+        packet.truncate(150);
         // Past the magic and the kind, where random bytes would never come.
         if index % 2 == 0 && packet.len() >= 16 {
-            packet.resize(64, 0);
+            packet.resize(128, 0);
             packet[..8].copy_from_slice(b"SINEWSHM");
             packet[8] &= 7;
             packet[9..12].fill(0);

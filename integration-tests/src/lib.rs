@@ -36,7 +36,8 @@ pub use payload::Payloads;
 pub use peer::Peer;
 pub use place::region_place;
 pub use raw::{
-    BELL, FRAME_DATA, FRAME_MEMORY, Hello, MEMORY, Offer, RawEnd, RawMemory, Wire, frozen, memfd,
+    BELL, FRAME_DATA, FRAME_MEMORY, Hello, MEMORY, Offer, PACKET, RawEnd, RawMemory, Wire, frozen,
+    hollow, memfd,
 };
 pub use resources::Resources;
 pub use scale::{is_full, scaled};

@@ -27,6 +27,10 @@ pub const FRAME_DATA: u32 = 1;
 /// A frame that announces memory.
 pub const FRAME_MEMORY: u32 = 2;
 
+/// Bytes of a packet of the handshake.
+pub const PACKET: usize = 128;
+/// A duplex channel, in both directions, with payloads aligned to eight bytes.
+const SHAPE: u64 = 1 | 3 << 32;
 const CONTROL: u64 = 4096;
 
 /// A hello, with everything in it to be changed.
@@ -40,15 +44,24 @@ pub struct Hello {
     pub most: u16,
     /// Features offered.
     pub features: u64,
+    /// Features required.
+    pub required: u64,
+    /// The kind of channel, its direction, and the alignment of payloads.
+    pub shape: u64,
+    /// The type of payloads.
+    pub payload: u64,
 }
 
 impl Default for Hello {
     fn default() -> Self {
         Self {
             magic: u64::from_le_bytes(*b"SINEWSHM"),
-            least: 1,
-            most: 1,
+            least: 2,
+            most: 2,
             features: 0,
+            required: 0,
+            shape: SHAPE,
+            payload: 0,
         }
     }
 }
@@ -57,7 +70,14 @@ impl Hello {
     /// As a packet.
     pub fn encode(self) -> Vec<u8> {
         let kind = 1 | u64::from(self.least) << 32 | u64::from(self.most) << 48;
-        words(&[self.magic, kind, self.features])
+        words(&[
+            self.magic,
+            kind,
+            self.features,
+            self.required,
+            self.shape,
+            self.payload,
+        ])
     }
 }
 
@@ -83,7 +103,7 @@ impl Offer {
     pub fn new(kind: u32, data: u64) -> Self {
         Self {
             kind,
-            version: 1,
+            version: 2,
             features: 0,
             control: CONTROL,
             data,
@@ -98,6 +118,9 @@ impl Offer {
             Hello::default().magic,
             kind,
             self.features,
+            0,
+            SHAPE,
+            0,
             self.control,
             self.data,
             self.max_message,
@@ -107,7 +130,7 @@ impl Offer {
 
 fn words(words: &[u64]) -> Vec<u8> {
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    bytes.resize(64, 0);
+    bytes.resize(PACKET, 0);
     bytes
 }
 
@@ -225,14 +248,30 @@ impl Wire {
     }
 }
 
+impl From<OwnedFd> for Wire {
+    fn from(socket: OwnedFd) -> Self {
+        Self(Arc::new(socket))
+    }
+}
+
 impl AsFd for Wire {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-/// A memfd of `len` bytes, with these seals.
+/// A memfd of `len` bytes, all allocated, with these seals.
 pub fn memfd(len: u64, seals: SealFlags) -> OwnedFd {
+    let fd = hollow(0, SealFlags::empty());
+    if len > 0 {
+        rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, len).unwrap();
+    }
+    rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
+    fd
+}
+
+/// A memfd of `len` bytes, none of which is allocated, with these seals.
+pub fn hollow(len: u64, seals: SealFlags) -> OwnedFd {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = rustix::fs::memfd_create("hostile", flags).unwrap();
     rustix::fs::ftruncate(&fd, len).unwrap();
@@ -333,6 +372,7 @@ pub struct RawEnd {
     /// The honest end's control words, which this end can write, too.
     theirs: SharedMap,
     their_control_fd: OwnedFd,
+    their_data_fd: OwnedFd,
     data: u64,
     /// Where the next frame goes.
     pub position: u64,
@@ -362,7 +402,7 @@ impl RawEnd {
         let ready = Offer::new(3, data).encode();
         wire.send(&ready, &ours.fds()).unwrap();
         let (open, none) = wire.recv().expect("an open");
-        assert_eq!((open.len(), open[8], none.len()), (64, 5, 0));
+        assert_eq!((open.len(), open[8], none.len()), (PACKET, 5, 0));
         Self::new(wire, ours, &accept, &fds, data)
     }
 
@@ -386,7 +426,7 @@ impl RawEnd {
             usize::try_from(word).unwrap()
         };
         let map =
-            |index: usize, writable| SharedMap::new(fds[index].as_fd(), size(3 + index), writable);
+            |index: usize, writable| SharedMap::new(fds[index].as_fd(), size(6 + index), writable);
         let theirs = map(0, true).unwrap();
         assert!(map(1, false).is_ok());
         assert!(
@@ -398,6 +438,7 @@ impl RawEnd {
             ours,
             theirs,
             their_control_fd: fds[0].try_clone().unwrap(),
+            their_data_fd: fds[1].try_clone().unwrap(),
             data,
             position: 0,
         }
@@ -429,6 +470,16 @@ impl RawEnd {
     /// Bytes that the honest end has consumed.
     pub fn their_released(&self) -> u64 {
         self.theirs.word(Self::RELEASED).load(Ordering::SeqCst)
+    }
+
+    /// The first `len` bytes of the honest end's control words.
+    pub fn their_control(&self, len: usize) -> Vec<u8> {
+        read(&self.their_control_fd, len)
+    }
+
+    /// The first `len` bytes of the honest end's data.
+    pub fn their_data(&self, len: usize) -> Vec<u8> {
+        read(&self.their_data_fd, len)
     }
 
     /// Whether the ring has room for a frame with this much payload.
@@ -468,11 +519,18 @@ impl RawEnd {
         let _full_or_gone = self.wire.try_send(&[BELL], &[]);
     }
 
-    fn put(&self, position: u64, bytes: &[u8]) {
+    /// Writes bytes into the ring, where a count of `position` has them.
+    pub fn put(&self, position: u64, bytes: &[u8]) {
         for (index, byte) in bytes.iter().enumerate() {
             let offset = (position + index as u64) % self.data;
             let offset = usize::try_from(offset).unwrap();
             self.ours.data.write(offset, std::slice::from_ref(byte));
         }
     }
+}
+
+fn read(fd: &OwnedFd, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    assert_eq!(rustix::io::pread(fd, &mut bytes, 0).unwrap(), len);
+    bytes
 }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::event::{EventfdFlags, epoll};
 use rustix::fs::SealFlags;
 
-use crate::raw::{RawMemory, memfd};
+use crate::raw::{RawMemory, hollow, memfd};
 
 /// An eventfd.
 pub fn eventfd() -> OwnedFd {
@@ -39,6 +39,7 @@ pub fn wrong_memory(size: u64, right: SealFlags) -> Vec<(&'static str, OwnedFd)>
         ("too large", memfd(size + 4096, right)),
         ("empty", memfd(0, right)),
         ("not a multiple of the page", memfd(size - 1, right)),
+        ("not allocated", hollow(size, right)),
         (
             "a regular file",
             tempfile::tempfile().map(OwnedFd::from).unwrap(),

@@ -542,7 +542,14 @@ fn no_descriptors_left() {
 #[test]
 fn nothing_inherited() {
     let _watchdog = Watchdog::new("nothing_inherited");
-    for value in [None, Some("7"), Some("1"), Some("-3"), Some("x")] {
+    for value in [
+        None,
+        Some("7"),
+        Some("1:1"),
+        Some("-3:2"),
+        Some("7:7"),
+        Some("x"),
+    ] {
         let mut command = Command::new(PEER);
         command.arg("inherited-without");
         if let Some(value) = value {

@@ -4,15 +4,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use sinew_core::ErrorKind;
 use sinew_integration_tests::{
-    BELL, Hello, Honest, Offer, RawMemory, Resources, Server, Watchdog, Wire, epoll_instance,
-    eventfd, scaled, wrong_bells, wrong_memories,
+    BELL, Hello, Honest, Offer, PACKET, RawMemory, Resources, Server, Watchdog, Wire,
+    epoll_instance, eventfd, scaled, wrong_bells, wrong_memories,
 };
 use sinew_shm::{Options, connect};
 use tokio::runtime::Runtime;
 
 const DATA: u64 = 64 << 10;
+/// The feature bit of the doorbell.
+const EPOLL_BELL: u64 = 1 << 2;
 /// No read of a hostile peer's may take longer than this.
 const HANG: Duration = Duration::from_secs(20);
 
@@ -52,6 +55,14 @@ fn hello(wire: &Wire, hello: Hello) {
     wire.send(&hello.encode(), &[]).unwrap();
 }
 
+/// Sends descriptors first of all. Since Linux 6.16, a listener has the kernel refuse them.
+fn fds_first(wire: &Wire, packet: &[u8], fds: &[BorrowedFd<'_>]) {
+    match wire.send(packet, fds) {
+        Err(Errno::PERM) => wire.shutdown(rustix::net::Shutdown::Write),
+        sent => sent.unwrap(),
+    }
+}
+
 /// Says hello and gets an accept.
 fn accepted(wire: &Wire) {
     hello(wire, Hello::default());
@@ -79,21 +90,18 @@ fn wrong_connectors() -> Vec<(String, Hostile)> {
         }),
         cheat("descriptors with a hello", |wire| {
             let fd = eventfd();
-            wire.send(&Hello::default().encode(), &[fd.as_fd()])
-                .unwrap();
+            fds_first(wire, &Hello::default().encode(), &[fd.as_fd()]);
         }),
         cheat("many descriptors with a hello", |wire| {
             let fd = eventfd();
-            wire.send(&Hello::default().encode(), &[fd.as_fd(); 60])
-                .unwrap();
+            fds_first(wire, &Hello::default().encode(), &[fd.as_fd(); 60]);
         }),
         cheat("accept for a hello", |wire| {
             wire.send(&Offer::new(2, DATA).encode(), &[]).unwrap();
         }),
         cheat("ready for a hello", |wire| {
             let memory = RawMemory::new(DATA);
-            wire.send(&Offer::new(3, DATA).encode(), &memory.fds())
-                .unwrap();
+            fds_first(wire, &Offer::new(3, DATA).encode(), &memory.fds());
         }),
         cheat("gives up after the accept", accepted),
         cheat("a hello for a ready", |wire| {
@@ -140,14 +148,14 @@ fn wrong_connectors() -> Vec<(String, Hostile)> {
             accepted(wire);
             let (memory, bell) = (RawMemory::new(DATA), epoll_instance());
             let offer = Offer {
-                features: 1,
+                features: EPOLL_BELL,
                 ..Offer::new(3, DATA)
             };
             wire.send(&offer.encode(), &memory.fds_and([&bell]))
                 .unwrap();
         }),
     ];
-    for (least, most) in [(2, 9), (0, 0), (9, 1), (u16::MAX, u16::MAX)] {
+    for (least, most) in [(3, 9), (0, 1), (9, 1), (u16::MAX, u16::MAX)] {
         cases.push(cheat(format!("versions {least} to {most}"), move |wire| {
             let version = Hello {
                 least,
@@ -157,7 +165,7 @@ fn wrong_connectors() -> Vec<(String, Hostile)> {
             hello(wire, version);
         }));
     }
-    for version in [0, 2, u16::MAX] {
+    for version in [0, 1, 3, u16::MAX] {
         cases.push(cheat(format!("ready of version {version}"), move |wire| {
             accepted(wire);
             let memory = RawMemory::new(DATA);
@@ -168,7 +176,7 @@ fn wrong_connectors() -> Vec<(String, Hostile)> {
             wire.send(&offer.encode(), &memory.fds()).unwrap();
         }));
     }
-    for len in [1, 8, 63, 65, 128, 4096] {
+    for len in [1, 8, 64, PACKET - 1, PACKET + 1, 4096] {
         cases.push(cheat(format!("a hello of {len} bytes"), move |wire| {
             let mut packet = Hello::default().encode();
             packet.resize(len, 0);
@@ -216,14 +224,14 @@ fn wrong_connectors() -> Vec<(String, Hostile)> {
     for (name, bell) in wrong_bells(DATA) {
         cases.push(cheat(format!("bell: {name}"), move |wire| {
             let with_bell = Hello {
-                features: 1,
+                features: EPOLL_BELL,
                 ..Hello::default()
             };
             hello(wire, with_bell);
             assert_eq!(wire.recv().expect("an accept").1.len(), 3);
             let memory = RawMemory::new(DATA);
             let offer = Offer {
-                features: 1,
+                features: EPOLL_BELL,
                 ..Offer::new(3, DATA)
             };
             wire.send(&offer.encode(), &memory.fds_and(&bell)).unwrap();
@@ -268,11 +276,67 @@ fn a_connector_that_breaks_the_handshake() {
     });
 }
 
+/// Requests for what this version does not have are refused, and told apart.
+#[test]
+fn terms_that_a_listener_does_not_have() {
+    let _alone = alone();
+    let _watchdog = Watchdog::new("terms_that_a_listener_does_not_have");
+    runtime().block_on(async {
+        let server = Server::start(Options::new()).await;
+        let right = Hello::default();
+        let shape = |kind: u64, direction: u64, align: u64| Hello {
+            shape: kind | direction << 16 | align << 32,
+            ..right
+        };
+        let required = |required| Hello { required, ..right };
+        let cases = [
+            ("an unknown feature", required(1 << 63 | 1), 6, 1 << 63),
+            ("another kind", shape(2, 0, 3), 7, 0),
+            ("no kind", shape(0, 0, 3), 7, 0),
+            ("one direction", shape(1, 1, 3), 7, 0),
+            ("aligned to 16", shape(1, 0, 4), 8, 0),
+            ("aligned to a page", shape(1, 0, 12), 8, 0),
+            ("aligned to more", shape(1, 0, 13), 4, 0),
+            ("hardly aligned", shape(1, 0, 2), 4, 0),
+            (
+                "typed payloads",
+                Hello {
+                    payload: 7,
+                    ..right
+                },
+                8,
+                0,
+            ),
+        ];
+        for (count, (name, hello, reason, detail)) in (1..).zip(cases) {
+            let wire = Wire::connect(&server.path);
+            wire.send(&hello.encode(), &[]).unwrap();
+            let answer = tokio::task::block_in_place(|| wire.recv());
+            let (packet, _) = answer.expect("a reject");
+            let word =
+                |index: usize| u64::from_le_bytes(packet[8 * index..][..8].try_into().unwrap());
+            assert_eq!((word(1), word(2), word(3)), (4, reason, detail), "{name}");
+            server.until_rejected(count, name).await;
+        }
+        // Features that only somebody offers are left out.
+        let wire = Wire::connect(&server.path);
+        let offers = Hello {
+            features: u64::MAX - 4,
+            ..right
+        };
+        wire.send(&offers.encode(), &[]).unwrap();
+        let (packet, _) = tokio::task::block_in_place(|| wire.recv()).expect("an accept");
+        assert_eq!(packet[8], 2);
+        let chosen = u64::from_le_bytes(packet[16..24].try_into().unwrap());
+        assert!(chosen & !3 == 0 && chosen & 1 == 1, "{chosen:#x}");
+    });
+}
+
 /// What a listener can do wrong before the channel stands, to be answered with an error by `connect`.
 fn wrong_acceptors() -> Vec<(String, Hostile)> {
     fn said_hello(wire: &Wire) {
         let (packet, fds) = wire.recv().expect("a hello");
-        assert_eq!((packet.len(), packet[8], fds.len()), (64, 1, 0));
+        assert_eq!((packet.len(), packet[8], fds.len()), (PACKET, 1, 0));
     }
     fn answer(offer: Offer, fds: &[BorrowedFd<'_>]) -> impl Fn(&Wire) + Send + Sync + use<> {
         let packet = offer.encode();
@@ -322,7 +386,7 @@ fn wrong_acceptors() -> Vec<(String, Hostile)> {
         let accept = Offer::new(2, DATA).encode();
         wire.send(&accept, &memory.fds()).unwrap();
         let (packet, fds) = wire.recv().expect("a ready");
-        assert_eq!((packet.len(), packet[8], fds.len()), (64, 3, 2));
+        assert_eq!((packet.len(), packet[8], fds.len()), (PACKET, 3, 2));
     }
     cases.push(cheat("hangs up after the ready", said_ready));
     for kind in [0, 1, 2, 3, 4, 6] {
@@ -344,11 +408,11 @@ fn wrong_acceptors() -> Vec<(String, Hostile)> {
         said_ready(wire);
         wire.send(&[BELL], &[]).unwrap();
     }));
-    for version in [0, 2, 99] {
+    for version in [0, 1, 3, 99] {
         let offer = Offer { version, ..right };
         cases.push(cheat(format!("version {version}"), answer(offer, &fds)));
     }
-    for features in [2, 3, u64::MAX] {
+    for features in [8, 12, u64::MAX] {
         let offer = Offer { features, ..right };
         cases.push(cheat(
             format!("features {features:#x}"),
@@ -359,7 +423,7 @@ fn wrong_acceptors() -> Vec<(String, Hostile)> {
         let offer = Offer { data, ..right };
         cases.push(cheat(format!("ring of {data}"), answer(offer, &fds)));
     }
-    for reason in 0..8 {
+    for reason in 0..10 {
         let offer = Offer {
             features: reason,
             ..Offer::new(4, DATA)
@@ -372,7 +436,7 @@ fn wrong_acceptors() -> Vec<(String, Hostile)> {
     }
     for (name, bell) in wrong_bells(DATA) {
         let offer = Offer {
-            features: 1,
+            features: EPOLL_BELL,
             ..right
         };
         let case = answer(offer, &memory.fds_and(&bell));

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use sinew_core::ErrorKind;
 use sinew_integration_tests::{Peer, Watchdog, skip};
 use sinew_shm::{Listener, Options};
 
@@ -10,15 +11,17 @@ const PEER: &str = env!("CARGO_BIN_EXE_peer");
 
 /// The peer in a pid namespace of its own.
 fn contained(arguments: &[&str]) -> Option<Peer> {
-    let unshare = ["--pid", "--fork", "--kill-child", "--"];
+    apart("--pid", arguments)
+}
+
+/// The peer in a namespace of its own.
+fn apart(kind: &str, arguments: &[&str]) -> Option<Peer> {
+    let unshare = [kind, "--fork", "--kill-child", "--"];
     match Command::new("unshare").args(unshare).arg("true").output() {
-        Err(error) => skip(
-            "pid_namespaces",
-            &format!("unshare: not installed: {error}"),
-        ),
+        Err(error) => skip("namespaces", &format!("unshare: not installed: {error}")),
         Ok(output) if !output.status.success() => {
             let why = String::from_utf8_lossy(&output.stderr);
-            skip("pid_namespaces", why.trim());
+            skip("namespaces", why.trim());
         }
         Ok(_) => {
             let mut command = Command::new("unshare");
@@ -62,4 +65,20 @@ async fn a_connector_in_a_container() {
     assert_eq!(channel.recv().await.unwrap().unwrap(), "ping");
     peer.kill();
     assert!(channel.recv().await.unwrap_err().is_peer_crashed());
+}
+
+/// In a user namespace in which nobody is mapped, all users have the same number, and are not the same.
+#[tokio::test]
+async fn users_that_are_not_mapped_are_strangers() {
+    let _watchdog = Watchdog::new("users_that_are_not_mapped_are_strangers");
+    let name = format!("@sinew-unmapped-{}", std::process::id());
+    let Some(mut peer) = apart("--user", &["echo", "listen", &name]) else {
+        return;
+    };
+    // An abstract name is for the same user.
+    let options = Options::new().wait_for_listener(Duration::from_secs(20));
+    let error = options.connect(&name).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains("policy"), "{error}");
+    peer.kill();
 }

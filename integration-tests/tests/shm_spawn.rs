@@ -1,11 +1,12 @@
 //! A child process that was started with its end of a channel in hand.
 
+use std::os::fd::AsRawFd;
 use std::process::Stdio;
 use std::time::Duration;
 
 use sinew_core::Error;
-use sinew_integration_tests::{Random, Resources, Watchdog, scaled};
-use sinew_shm::{Options, Wait};
+use sinew_integration_tests::{Peer, Random, Resources, Watchdog, scaled};
+use sinew_shm::{INHERITED_FD, Options, Wait};
 use tokio::process::Command;
 
 const PEER: &str = env!("CARGO_BIN_EXE_peer");
@@ -77,5 +78,42 @@ async fn others_do_not_keep_it_open() -> Result<(), Error> {
     for sleeper in [&mut sleeper, &mut other] {
         sleeper.kill().await.unwrap();
     }
+    Ok(())
+}
+
+/// The variable alone reaches a grandchild, where the number may be another socket's.
+#[tokio::test]
+async fn the_variable_means_one_socket() -> Result<(), Error> {
+    let _watchdog = Watchdog::new("the_variable_means_one_socket");
+    // Without SOCK_CLOEXEC, so that children inherit it.
+    let (ours, theirs) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::empty(),
+        None,
+    )
+    .unwrap();
+    let number = theirs.as_raw_fd();
+    let inode = rustix::fs::fstat(&theirs).unwrap().st_ino;
+    for wrong in [format!("{number}"), format!("{number}:{}", inode + 1)] {
+        let mut command = std::process::Command::new(PEER);
+        command.arg("inherited-without").env(INHERITED_FD, &wrong);
+        let text = Peer::spawn(&mut command).line();
+        assert!(
+            text.contains("InvalidInput") && text.contains(&wrong),
+            "{text}"
+        );
+    }
+    let mut child = command()
+        .env(INHERITED_FD, format!("{number}:{inode}"))
+        .spawn()
+        .unwrap();
+    drop(theirs);
+    let mut channel = Options::new().accept_on(ours).await?;
+    channel.send("ping").await?;
+    assert_eq!(channel.recv().await?.as_deref(), Some(&b"ping"[..]));
+    channel.close().await?;
+    drop(channel);
+    assert!(child.wait().await.unwrap().success());
     Ok(())
 }

@@ -4,11 +4,11 @@ use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 
-use crate::memfd::system;
+use crate::memfd::{self, system};
 use crate::region::{Origin, Parts, Region};
 use crate::sys::{Access, Map};
 
@@ -286,7 +286,7 @@ impl Spec {
         let size = size as u64;
         if !self.sparse {
             // Reserved now, or a write would raise SIGBUS once the file system is full.
-            match reserve(fd, size) {
+            match memfd::allocate(fd, size) {
                 Ok(()) => return Ok(()),
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
                 Err(errno) => return Err(failed("fallocate", errno)),
@@ -328,7 +328,6 @@ impl Spec {
         if self.huge_pages {
             let _refused = map.prefer_huge();
         }
-        let page = rustix::param::page_size();
         let region = Region::assemble(Parts {
             map,
             len,
@@ -340,14 +339,7 @@ impl Spec {
                 file: (found.st_dev, found.st_ino),
             },
             remove_on_drop: self.remove_on_drop,
-            // Of a hugetlbfs the block is the page.
-            shrinks: Some(usize::try_from(found.st_blksize).map_or(
-                page,
-                |block| match is_hugetlb(fd) {
-                    true => block.max(page),
-                    false => page,
-                },
-            )),
+            shrinks: Some(memfd::page_size(fd)),
         })?;
         if self.prefault {
             match region.prefault() {
@@ -380,18 +372,6 @@ impl Spec {
                 )
         })
     }
-}
-
-/// Reserves the first `size` bytes. On tmpfs a signal undoes all of it, so that it has to begin anew; but not for ever.
-fn reserve(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
-    let mut reserved = Err(Errno::INTR);
-    for _ in 0..1000 {
-        reserved = rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, size);
-        if reserved != Err(Errno::INTR) {
-            break;
-        }
-    }
-    reserved
 }
 
 /// `HUGETLBFS_MAGIC`.

@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 
@@ -66,14 +67,25 @@ impl Frozen {
         Ok(Self { fd, len })
     }
 
-    /// Takes a descriptor that a peer sent, after checking that it is a memfd with exactly the seals of
-    /// a frozen one and `len` bytes.
+    /// Takes a descriptor that a peer sent, after checking that it is a memfd with the seals of a frozen
+    /// one and `len` bytes, all of which are allocated: a page that is not would be charged to this
+    /// process when it is read.
     ///
     /// # Errors
     ///
     /// Of kind [`Protocol`](ErrorKind::Protocol) if it is something else.
     pub fn from_fd(fd: OwnedFd, len: usize) -> Result<Self, Error> {
-        let size = memfd::check(&fd, IMMUTABLE)?;
+        Self::check(fd.as_fd(), len)?;
+        Ok(Self { fd, len })
+    }
+
+    /// Checks what [`from_fd`](Self::from_fd) checks, for a caller that must not close something else.
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_fd`](Self::from_fd).
+    pub fn check(fd: BorrowedFd<'_>, len: usize) -> Result<(), Error> {
+        let size = memfd::check(fd, IMMUTABLE)?;
         if size != len as u64 {
             return Err(
                 Error::new(ErrorKind::Protocol, "fstat").with_reason(format!(
@@ -81,7 +93,7 @@ impl Frozen {
                 )),
             );
         }
-        Ok(Self { fd, len })
+        memfd::check_present(fd, size)
     }
 
     /// Bytes in it.
@@ -92,6 +104,28 @@ impl Frozen {
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Copies it to the heap, which is cheaper than [`map`](Self::map) for a few pages, and takes no mapping.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` without memory.
+    pub fn copy(&self) -> Result<Bytes, Error> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(self.len).map_err(|_| {
+            system("malloc", Errno::NOMEM).with_detail(format!("{} bytes", self.len))
+        })?;
+        while bytes.len() < self.len {
+            let offset = bytes.len() as u64;
+            match rustix::io::pread(&self.fd, spare_capacity(&mut bytes), offset) {
+                // Nobody can shorten it.
+                Ok(0) => return Err(system("pread", Errno::IO)),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(system("pread", errno)),
+            }
+        }
+        Ok(Bytes::from(bytes))
     }
 
     /// Maps it; the mapping lives as long as the last `Bytes` that is a part of it.

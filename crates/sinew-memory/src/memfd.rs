@@ -1,30 +1,40 @@
 //! Anonymous files with seals.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 
-/// `F_SEAL_EXEC`, which comes with `MFD_NOEXEC_SEAL` or the sysctl `vm.memfd_noexec` (Linux 6.3).
-const SEAL_EXEC: SealFlags = SealFlags::from_bits_retain(0x20);
+use crate::file::is_hugetlb;
 
-/// Of memory that one process writes and others read: no further writable mapping, no change of size.
-pub(crate) const SINGLE_WRITER: SealFlags = SealFlags::FUTURE_WRITE
-    .union(SealFlags::SHRINK)
-    .union(SealFlags::GROW)
-    .union(SealFlags::SEAL);
+/// What a kind of memory is sealed with, and what it must not be sealed with. Others, such as the `F_SEAL_EXEC` of
+/// Linux 6.3, make no difference.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seals {
+    needed: SealFlags,
+    excluded: SealFlags,
+}
 
 /// Of memory that several processes write: no change of size.
-pub(crate) const FIXED_SIZE: SealFlags = SealFlags::SHRINK
-    .union(SealFlags::GROW)
-    .union(SealFlags::SEAL);
+pub(crate) const FIXED_SIZE: Seals = Seals {
+    needed: SealFlags::SHRINK
+        .union(SealFlags::GROW)
+        .union(SealFlags::SEAL),
+    excluded: SealFlags::WRITE.union(SealFlags::FUTURE_WRITE),
+};
+
+/// Of memory that one process writes and others read: no further writable mapping, no change of size.
+pub(crate) const SINGLE_WRITER: Seals = Seals {
+    needed: FIXED_SIZE.needed.union(SealFlags::FUTURE_WRITE),
+    excluded: SealFlags::WRITE,
+};
 
 /// Of memory that nobody writes any more.
-pub(crate) const IMMUTABLE: SealFlags = SealFlags::WRITE
-    .union(SealFlags::SHRINK)
-    .union(SealFlags::GROW)
-    .union(SealFlags::SEAL);
+pub(crate) const IMMUTABLE: Seals = Seals {
+    needed: FIXED_SIZE.needed.union(SealFlags::WRITE),
+    excluded: SealFlags::empty(),
+};
 
 pub(crate) fn system(operation: &'static str, errno: Errno) -> Error {
     Error::from_raw_os_error(operation, errno.raw_os_error())
@@ -47,7 +57,23 @@ pub(crate) fn create(name: &str, len: u64, huge: bool) -> Result<OwnedFd, Error>
     Ok(fd)
 }
 
-pub(crate) fn seal(fd: impl AsFd, seals: SealFlags) -> Result<(), Error> {
+/// Allocates all pages of a file of `len` bytes, so that they are charged to this process, and not to
+/// the one that reads them first.
+///
+/// On tmpfs a signal undoes all of it, so that it has to begin anew; but not for ever.
+pub(crate) fn allocate(fd: impl AsFd, len: u64) -> Result<(), Errno> {
+    let mut allocated = Err(Errno::INTR);
+    for _ in 0..1000 {
+        allocated = rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, len);
+        if allocated != Err(Errno::INTR) {
+            break;
+        }
+    }
+    allocated
+}
+
+pub(crate) fn seal(fd: impl AsFd, seals: Seals) -> Result<(), Error> {
+    let seals = seals.needed;
     rustix::fs::fcntl_add_seals(fd, seals).map_err(|errno| {
         let error = system("fcntl(F_ADD_SEALS)", errno).with_detail(format!("{seals:?}"));
         if errno == Errno::INVAL && seals.contains(SealFlags::FUTURE_WRITE) {
@@ -57,26 +83,55 @@ pub(crate) fn seal(fd: impl AsFd, seals: SealFlags) -> Result<(), Error> {
     })
 }
 
-/// Checks that a peer's file has exactly these seals, then its size. In this order: an unsealed file
-/// could change its size after the look.
-pub(crate) fn check(fd: impl AsFd, seals: SealFlags) -> Result<u64, Error> {
+/// Checks that a peer's file has these seals, then its size. In this order: an unsealed file could change its
+/// size after the look.
+pub(crate) fn check(fd: impl AsFd, seals: Seals) -> Result<u64, Error> {
     let found = rustix::fs::fcntl_get_seals(&fd).map_err(|errno| {
         system("fcntl(F_GET_SEALS)", errno)
             .with_kind(ErrorKind::Protocol)
             .with_reason("the descriptor is not a memfd")
     })?;
-    if found.difference(SEAL_EXEC) != seals {
-        return Err(Error::new(ErrorKind::Protocol, "fcntl(F_GET_SEALS)")
-            .with_reason(format!("the memory's seals are {found:?}, not {seals:?}")));
+    if !found.contains(seals.needed) || found.intersects(seals.excluded) {
+        return Err(
+            Error::new(ErrorKind::Protocol, "fcntl(F_GET_SEALS)").with_reason(format!(
+                "the memory's seals are {found:?}; needed are {:?}, and none of {:?}",
+                seals.needed, seals.excluded
+            )),
+        );
     }
     let stat = rustix::fs::fstat(&fd).map_err(|errno| system("fstat", errno))?;
     u64::try_from(stat.st_size).map_err(|_| Error::new(ErrorKind::Protocol, "fstat"))
 }
 
-/// Whether a sealed file of `size` bytes has all its pages, which its seals keep anybody from taking out
-/// again.
-pub(crate) fn is_present(fd: impl AsFd, size: u64) -> bool {
-    let blocks = rustix::fs::fstat(fd).map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0));
+/// Checks that a peer's sealed file of `size` bytes has all its pages.
+///
+/// A page that is missing would be made, and charged to this process, when it is read here. The seals
+/// against writing keep the peer from taking pages out again.
+pub(crate) fn check_present(fd: impl AsFd, size: u64) -> Result<(), Error> {
+    let stat = rustix::fs::fstat(&fd).map_err(|errno| system("fstat", errno))?;
     // A block has 512 bytes, whatever the file system's are: stat(2).
-    blocks.saturating_mul(512) >= size
+    let present = u64::try_from(stat.st_blocks)
+        .unwrap_or(0)
+        .saturating_mul(512);
+    if present >= size {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Protocol, "fstat")
+        .with_reason(format!(
+            "only {present} of the memory's {size} bytes are allocated"
+        ))
+        .with_remedy("have the peer allocate its memory with fallocate(2) before it sends it"))
+}
+
+/// Bytes of a page of this file.
+pub(crate) fn page_size(fd: BorrowedFd<'_>) -> usize {
+    let page = rustix::param::page_size();
+    match is_hugetlb(fd) {
+        // Of a hugetlbfs the block is the page.
+        true => rustix::fs::fstat(fd)
+            .ok()
+            .and_then(|stat| usize::try_from(stat.st_blksize).ok())
+            .map_or(page, |block| block.max(page)),
+        false => page,
+    }
 }

@@ -8,6 +8,7 @@ use bytemuck::Pod;
 use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 
+use crate::file::is_hugetlb;
 use crate::guard::{self, Guard};
 use crate::memfd::{self, system};
 use crate::sys::{self, Access, Map, Shared};
@@ -113,15 +114,32 @@ impl Region {
 
     /// Maps memory that another process made with [`memfd`](Self::memfd).
     ///
+    /// It may be on huge pages (`MFD_HUGETLB` in memfd_create(2)). Those can be taken out by any process that has the
+    /// descriptor, and then the system may have none left to put in their place. That
+    /// is found out as for a file that was truncated: see [`is_truncated`](Self::is_truncated).
+    ///
     /// # Errors
     ///
-    /// Of kind [`Protocol`](ErrorKind::Protocol) if the descriptor is not a memfd whose size is sealed.
+    /// Of kind [`Protocol`](ErrorKind::Protocol) if the descriptor is not a memfd whose size is sealed; `ENOMEM` where
+    /// not as many huge pages are free (`vm.nr_hugepages`).
     pub fn from_memfd(fd: std::os::fd::BorrowedFd<'_>) -> Result<Self, Error> {
         let size = memfd::check(fd, memfd::FIXED_SIZE)?;
         let len = usize::try_from(size).map_err(|_| system("mmap", rustix::io::Errno::NOMEM))?;
         check_len(len)?;
         let map = Map::new(fd, len, Access::ReadWrite)
             .map_err(|errno| system("mmap", errno).with_detail(format!("{len} bytes")))?;
+        if is_hugetlb(fd) {
+            return Self::assemble(Parts {
+                map,
+                len,
+                writable: true,
+                created: true,
+                name: "memfd".to_owned(),
+                origin: Origin::Nameless,
+                remove_on_drop: false,
+                shrinks: Some(memfd::page_size(fd)),
+            });
+        }
         Ok(Self::new(map, len, "memfd"))
     }
 
@@ -153,7 +171,7 @@ impl Region {
             name: name.to_owned(),
             origin: Origin::Nameless,
             remove_on_drop: false,
-            shrinks: Some(rustix::param::page_size()),
+            shrinks: Some(memfd::page_size(fd)),
         })
     }
 
@@ -239,7 +257,7 @@ impl Region {
     ///
     /// [`read`](Self::read) and [`write`](Self::write) look by themselves. After the use of a
     /// [`View`] of a file that others may truncate, this tells whether what was found there is true. It is never
-    /// true of memory that cannot shrink: anonymous, memfd, and SysV.
+    /// true of memory that cannot shrink: anonymous, SysV, and a memfd that is not on huge pages.
     ///
     /// The same happens, and is reported in the same way, where a file system has no room for a page that is written for the first
     /// time.

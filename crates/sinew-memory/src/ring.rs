@@ -3,12 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-use rustix::fs::SealFlags;
 use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 
 use crate::file::is_hugetlb;
-use crate::memfd::{self, FIXED_SIZE, SINGLE_WRITER, system};
+use crate::memfd::{self, FIXED_SIZE, SINGLE_WRITER, Seals, system};
 use crate::sys::{Access, Map};
 
 const PAGE: u64 = 4096;
@@ -70,8 +69,9 @@ impl Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RingOptions {
-    /// Makes every page present before use, so that memory that is not to be had is an error now
-    /// rather than a signal later, and the first lap takes no page faults. Default: true.
+    /// Maps every page before use, so that the first lap takes no page faults. (They are allocated in any
+    /// case: memory that is not to be had is an error now rather than a signal later, and it is charged to
+    /// the process that makes it.) Default: true.
     pub prefault: bool,
     /// Takes 2 MiB pages where the system has some to give (`vm.nr_hugepages`), for rings of 2 MiB or
     /// more; otherwise asks for transparent ones, and does without if there are none. Default: false.
@@ -129,6 +129,7 @@ impl RingMemory {
         let control = map_control(control_fd.as_fd(), layout)?;
         memfd::seal(&control_fd, FIXED_SIZE)?;
         populate(&control, layout.control)?;
+        allocate(&control_fd, layout.control)?;
         let memory = Self {
             control,
             data,
@@ -165,6 +166,7 @@ impl RingMemory {
         if options.prefault || huge {
             populate(&map, len)?;
         }
+        allocate(&fd, len)?;
         Ok((map, fd))
     }
 
@@ -172,8 +174,9 @@ impl RingMemory {
     ///
     /// # Errors
     ///
-    /// Of kind [`Protocol`](ErrorKind::Protocol) if they are not memfds with exactly the seals that
-    /// [`create`](Self::create) sets and the sizes of `layout`; `ENOMEM` without address space.
+    /// Of kind [`Protocol`](ErrorKind::Protocol) if they are not memfds with the seals that
+    /// [`create`](Self::create) sets and the sizes of `layout`, with all pages allocated; `ENOMEM` without address
+    /// space.
     pub fn open(
         control_fd: BorrowedFd<'_>,
         data_fd: BorrowedFd<'_>,
@@ -187,11 +190,12 @@ impl RingMemory {
                 .with_reason("the peer's control words are on huge pages"));
         }
         check(data_fd, SINGLE_WRITER, "data", layout.data)?;
+        memfd::check_present(control_fd, layout.control)?;
+        memfd::check_present(data_fd, layout.data)?;
         let control = map_control(control_fd, layout)?;
         let data = map_data(data_fd, layout.data, Access::ReadOnly)?;
-        if prefault && memfd::is_present(data_fd, layout.data) {
-            // Only saves faults, the pages being there. Where the owner has not made them, nor are
-            // they made here, at this process's expense.
+        if prefault {
+            // Only saves faults, the pages being there.
             let _refused = data.populate();
         }
         Ok(Self {
@@ -223,7 +227,7 @@ impl RingMemory {
     }
 }
 
-fn check(fd: BorrowedFd<'_>, seals: SealFlags, what: &str, len: u64) -> Result<(), Error> {
+fn check(fd: BorrowedFd<'_>, seals: Seals, what: &str, len: u64) -> Result<(), Error> {
     let size = memfd::check(fd, seals)?;
     if size == len {
         return Ok(());
@@ -233,6 +237,12 @@ fn check(fd: BorrowedFd<'_>, seals: SealFlags, what: &str, len: u64) -> Result<(
             "the peer's {what} have {size} bytes, not the {len} agreed on"
         )),
     )
+}
+
+/// Does nothing where `populate` has done all.
+fn allocate(fd: &OwnedFd, len: u64) -> Result<(), Error> {
+    memfd::allocate(fd, len)
+        .map_err(|errno| system("fallocate", errno).with_detail(format!("{len} bytes")))
 }
 
 fn populate(map: &Map, len: u64) -> Result<(), Error> {

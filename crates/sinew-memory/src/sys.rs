@@ -288,8 +288,10 @@ impl PrivateMap {
                 .keep_from_children()
                 .map_err(|errno| memfd::system("madvise(MADV_DONTFORK)", errno))?;
             match whole.populate() {
-                // Before Linux 5.14 the pages come one by one, as they are written.
-                Ok(()) | Err(io::Errno::INVAL) => {}
+                Ok(()) => {}
+                // Before Linux 5.14.
+                Err(io::Errno::INVAL) => memfd::allocate(&fd, len as u64)
+                    .map_err(|errno| memfd::system("fallocate", errno))?,
                 Err(errno) => {
                     return Err(memfd::system("madvise(MADV_POPULATE_WRITE)", errno)
                         .with_detail(format!("{len} bytes")));

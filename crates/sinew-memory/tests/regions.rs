@@ -340,3 +340,50 @@ fn nothing_is_left_of_ten_thousand() {
     assert!(count("/proc/self/maps") < maps + 200);
     assert!(descriptors() < fds + 50);
 }
+
+/// A memfd on huge pages, from which a peer takes the pages out, when the system has none left.
+#[test]
+fn huge_pages_that_are_gone_are_an_error() {
+    use std::os::fd::AsFd;
+
+    use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+
+    const PAGE: usize = 2 << 20;
+    let free = || {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let line = meminfo
+            .lines()
+            .find_map(|line| line.strip_prefix("HugePages_Free:"));
+        line.map_or(0, |count| count.trim().parse::<u64>().unwrap())
+    };
+    let pages = free();
+    if !(1..=8).contains(&pages) {
+        println!("skipped: {pages} free huge pages; this takes all, and needs one to eight");
+        return;
+    }
+    let memfd = |len: u64| {
+        let flags = MemfdFlags::CLOEXEC
+            | MemfdFlags::ALLOW_SEALING
+            | MemfdFlags::HUGETLB
+            | MemfdFlags::HUGE_2MB;
+        let fd = rustix::fs::memfd_create("huge", flags).unwrap();
+        rustix::fs::ftruncate(&fd, len).unwrap();
+        fd
+    };
+    let fd = memfd(PAGE as u64);
+    let fixed = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&fd, fixed).unwrap();
+    let region = Region::from_memfd(fd.as_fd()).unwrap();
+    assert_eq!(region.len(), PAGE);
+    region.write(PAGE - 4, &[7; 4]).unwrap();
+    assert_eq!(region.load::<[u8; 4]>(PAGE - 4).unwrap(), [7; 4]);
+
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&fd, punch, 0, PAGE as u64).unwrap();
+    let all = memfd(free() * PAGE as u64);
+    rustix::fs::fallocate(&all, FallocateFlags::empty(), 0, free() * PAGE as u64).unwrap();
+    let error = region.read(0, &mut [0; 4]).unwrap_err();
+    assert!(error.is_corrupted() && region.is_truncated(), "{error}");
+    assert!(region.write(100, &[1]).is_err());
+    drop(region);
+}

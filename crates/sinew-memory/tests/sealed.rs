@@ -102,9 +102,72 @@ fn the_kernel_refuses_a_peer_every_change() {
 fn memfd(size: u64, seals: SealFlags) -> OwnedFd {
     let fd =
         rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    if size > 0 {
+        rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, size).unwrap();
+    }
+    rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
+    fd
+}
+
+/// Without its pages.
+fn hollow(size: u64, seals: SealFlags) -> OwnedFd {
+    let fd = memfd(0, SealFlags::empty());
     rustix::fs::ftruncate(&fd, size).unwrap();
     rustix::fs::fcntl_add_seals(&fd, seals).unwrap();
     fd
+}
+
+/// A page that the maker has not allocated would be charged to whoever reads it.
+#[test]
+fn memory_with_holes_is_refused() {
+    let fixed = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    let (single, immutable) = (fixed | SealFlags::FUTURE_WRITE, fixed | SealFlags::WRITE);
+    let refused = |result: Result<(), Error>| {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        assert!(error.to_string().contains("allocated"), "{error}");
+    };
+    refused(Frozen::from_fd(hollow(1, immutable), 1).map(drop));
+    refused(Frozen::from_fd(hollow(1 << 30, immutable), 1 << 30).map(drop));
+    // All but one page.
+    let fd = memfd(8192, SealFlags::empty());
+    rustix::fs::ftruncate(&fd, 12288).unwrap();
+    rustix::fs::fcntl_add_seals(&fd, immutable).unwrap();
+    refused(Frozen::from_fd(fd, 12288).map(drop));
+    let (control, data) = (hollow(4096, fixed), memfd(8192, single));
+    refused(open(&RingFds { control, data }, layout(8192)).map(drop));
+    let (control, data) = (memfd(4096, fixed), hollow(8192, single));
+    refused(open(&RingFds { control, data }, layout(8192)).map(drop));
+}
+
+/// What this process makes, a peer accepts: it has all its pages from the beginning.
+#[test]
+fn our_own_memory_has_no_holes() {
+    for (prefault, huge_pages) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut options = RingOptions::default();
+        (options.prefault, options.huge_pages) = (prefault, huge_pages);
+        let (_ours, fds) = RingMemory::create(layout(4 << 20), options).unwrap();
+        open(&fds, layout(4 << 20)).unwrap();
+    }
+    for len in [0, 1, 4096, 100_000] {
+        let frozen = Draft::new(200_000).unwrap().freeze(len).unwrap();
+        Frozen::from_fd(frozen.into(), len).unwrap();
+        let frozen = Frozen::copy_from_slice(&vec![1; len]).unwrap();
+        let frozen = Frozen::from_fd(frozen.into(), len).unwrap();
+        assert_eq!(frozen.copy().unwrap(), vec![1; len]);
+        assert_eq!(frozen.map().unwrap(), vec![1; len]);
+    }
+}
+
+/// A seal that a later kernel adds is none of our business.
+#[test]
+fn further_seals_are_tolerated() {
+    // Where the kernel has it (Linux 6.3), our own has F_SEAL_EXEC.
+    let (_ours, fds) = RingMemory::create(layout(8192), RingOptions::default()).unwrap();
+    open(&fds, layout(8192)).unwrap();
+    let fixed = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    let immutable = fixed | SealFlags::WRITE | SealFlags::FUTURE_WRITE;
+    Frozen::from_fd(memfd(10, immutable), 10).unwrap();
 }
 
 #[test]

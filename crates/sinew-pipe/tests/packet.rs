@@ -159,6 +159,7 @@ async fn dropped_futures_lose_and_double_nothing() {
 #[tokio::test]
 async fn a_sink_that_holds_a_packet_refuses_another() {
     let (mut sender, mut receiver) = Options::new().packet_pair().unwrap();
+    use futures::Sink;
     let mut sink = std::pin::Pin::new(&mut sender);
     sink.as_mut().start_send("one".into()).unwrap();
     let error = sink.as_mut().start_send("two".into()).unwrap_err();

@@ -143,6 +143,11 @@ impl<M: Memory> Consumer<M> {
         &self.memory
     }
 
+    /// Bytes in the ring.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
     /// Bytes consumed since the ring began.
     #[inline]
     pub fn position(&self) -> u64 {

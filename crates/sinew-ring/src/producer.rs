@@ -59,6 +59,7 @@ pub struct Producer<M> {
     published: u64,
     /// The consumer's cursor as last seen; at or behind the true one.
     released: u64,
+    express: bool,
     /// The consumer's wait word that was last answered with a ring.
     rung: u64,
 }
@@ -81,6 +82,7 @@ impl<M: Memory> Producer<M> {
             staged: 0,
             published: 0,
             released: 0,
+            express: true,
             rung: 0,
         }
     }
@@ -156,8 +158,15 @@ impl<M: Memory> Producer<M> {
             staged: published,
             published,
             released,
+            express: true,
             rung: 0,
         })
+    }
+
+    /// Sets whether [`send`](Self::send) may write a short frame beside the cursor: true, unless this is called. A
+    /// consumer that does not know of that must not get any.
+    pub fn set_express(&mut self, express: bool) {
+        self.express = express;
     }
 
     /// The ring's memory.
@@ -248,7 +257,7 @@ impl<M: Memory> Producer<M> {
     #[must_use = "true means that the consumer sleeps and must be rung"]
     #[inline]
     pub fn send(&mut self, kind: u32, payload: &[u8]) -> Result<bool, PushError> {
-        if payload.len() > EXPRESS_MAX || self.has_staged() {
+        if payload.len() > EXPRESS_MAX || self.has_staged() || !self.express {
             self.stage(kind, payload)?;
             return Ok(self.publish());
         }

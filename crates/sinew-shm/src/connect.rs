@@ -1,6 +1,6 @@
 //! Finding a peer: by address, by an inherited descriptor, or by starting it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,11 @@ use crate::listener::{Role, shake};
 use crate::options::Options;
 use crate::{socket, sys};
 
-/// The environment variable that tells a child which descriptor its end is.
+/// The environment variable that tells a child which descriptor its end is: `FD:INODE`, the descriptor's number
+/// and the inode number that fstat(2) says of it.
+///
+/// The environment goes to a grandchild, too, and the descriptor may not. There the inode number tells that
+/// the descriptor with this number, if there is one, is something else.
 pub const INHERITED_FD: &str = "SINEW_SHM_FD";
 
 /// Between two looks whether a listener has come, or has room.
@@ -109,11 +113,10 @@ impl Options {
     /// Cancel safe in that nothing is leaked: dropped before it is ready, the child goes on, and finds
     /// the channel closed.
     pub async fn spawn(&self, mut command: Command) -> Result<(Channel, Child), Error> {
-        use std::os::fd::AsRawFd;
         self.layout()?;
         self.checked_threshold(self.capacity)?;
         let (ours, theirs) = socket::pair()?;
-        command.env(INHERITED_FD, theirs.as_raw_fd().to_string());
+        command.env(INHERITED_FD, name_inherited(&theirs)?);
         let program = command
             .as_std()
             .get_program()
@@ -147,14 +150,21 @@ impl Options {
     ///
     /// Not cancel safe: the inherited end is taken once, and lost with the future.
     pub async fn inherited(&self) -> Result<Channel, Error> {
-        let fd = std::env::var(INHERITED_FD)
-            .ok()
-            .and_then(|fd| fd.parse().ok());
-        let socket = fd.and_then(|fd| sys::take_inherited(fd, |fd| socket::is_seqpacket(fd)));
+        let value = std::env::var(INHERITED_FD).ok();
+        let socket = value.as_deref().and_then(parse_inherited);
+        let socket = socket.and_then(|(fd, inode)| {
+            sys::take_inherited(fd, |fd| {
+                socket::is_seqpacket(fd) && socket::inode(fd) == Ok(inode)
+            })
+        });
         let Some(socket) = socket else {
+            let value = value.as_deref().unwrap_or("not set");
             return Err(Error::new(ErrorKind::InvalidInput, "inherited")
-                .with_detail(format!("{INHERITED_FD}={fd:?}"))
-                .with_reason("this process inherited no channel, or has taken it before")
+                .with_detail(format!("{INHERITED_FD}: {value}"))
+                .with_reason(
+                    "this process inherited no channel, or has taken it before, or has the variable from a \
+                     process that did not pass the descriptor on",
+                )
                 .with_remedy("start it with Options::spawn, or use an address"));
         };
         self.connect_on(socket).await
@@ -202,6 +212,17 @@ impl Options {
         }
         shake(self, socket, &"shm:inherited".into(), role).await
     }
+}
+
+fn name_inherited(socket: &OwnedFd) -> Result<String, Error> {
+    let inode = socket::inode(socket)
+        .map_err(|errno| Error::from_raw_os_error("fstat", errno.raw_os_error()))?;
+    Ok(format!("{}:{inode}", socket.as_raw_fd()))
+}
+
+fn parse_inherited(value: &str) -> Option<(RawFd, u64)> {
+    let (fd, inode) = value.split_once(':')?;
+    Some((fd.parse().ok()?, inode.parse().ok()?))
 }
 
 fn refused(errno: Errno, endpoint: &Endpoint, waited: Option<Duration>) -> Error {

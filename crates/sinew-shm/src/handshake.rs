@@ -2,19 +2,23 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
 use sinew_memory::{RingFds, RingMemory};
 
+use crate::admission::is_equal;
 use crate::bell::{self, Bell, Doorbell};
 use crate::link::Parts;
+use crate::membarrier;
 use crate::options::Options;
+use crate::socket::{self, Socket};
+use crate::sys::Foreign;
 use crate::wire::{
-    self, FEATURE_EPOLL_BELL, FEATURE_MEMBARRIER, FEATURES, Hello, Offer, PACKET, Packet, Reason,
-    VERSIONS, violation,
+    self, Features, Hello, Offer, PACKET, Packet, Reason, Terms, VERSIONS, violation,
 };
-use crate::{membarrier, socket};
 
 /// An end's part of the channel, before the other's is known.
 struct Part {
@@ -26,9 +30,9 @@ struct Part {
 }
 
 impl Part {
-    fn new(options: &Options, version: u16, features: u64) -> Result<Self, Error> {
+    fn new(options: &Options, version: u16, features: Features) -> Result<Self, Error> {
         let (memory, memory_fds) = RingMemory::create(options.layout()?, options.memory)?;
-        let (bell, bell_view) = if features & FEATURE_EPOLL_BELL != 0 {
+        let (bell, bell_view) = if features.epoll_bell() {
             let (bell, view) = Bell::eventfd()?;
             (bell, Some(view))
         } else {
@@ -36,7 +40,7 @@ impl Part {
         };
         let offer = Offer {
             version,
-            features,
+            terms: Terms::new(features),
             layout: memory.layout(),
             max_message: options.max_message,
         };
@@ -68,13 +72,13 @@ struct Theirs {
 impl Theirs {
     fn open(
         offer: Offer,
-        fds: Vec<OwnedFd>,
-        features: u64,
+        fds: Vec<Foreign>,
+        features: Features,
         options: &Options,
         socket: impl AsFd,
     ) -> Result<Self, Error> {
         wire::check_offer(&offer, features, options.max_capacity)?;
-        let has_bell = offer.features & FEATURE_EPOLL_BELL != 0;
+        let has_bell = offer.terms.features.epoll_bell();
         let expected = 2 + usize::from(has_bell);
         let found = fds.len();
         let mut fds = fds.into_iter();
@@ -100,7 +104,7 @@ impl Theirs {
         Ok(Self {
             offer,
             memory,
-            bell,
+            bell: bell.map(Foreign::into_inner),
         })
     }
 }
@@ -112,27 +116,21 @@ pub(crate) struct Outcome {
     pub(crate) their_max_message: u64,
 }
 
-/// Whether a peer could harm us anyway, being able to signal and trace us.
-fn features_for(peer: &Credentials, options: &Options) -> u64 {
-    let us = rustix::process::geteuid().as_raw();
-    let trusted = peer.uid == us || peer.uid == 0;
-    offered(trusted && options.doorbell == Doorbell::Auto)
-}
-
-/// What this process can do, with a bell that is an epoll instance or without.
-fn offered(epoll_bell: bool) -> u64 {
-    let mut features = FEATURES;
-    if !epoll_bell {
-        features &= !FEATURE_EPOLL_BELL;
+/// What this end offers to a peer.
+fn features_for(is_equal: bool, options: &Options) -> Features {
+    let mut features = Features::EXPRESS;
+    if membarrier::register() {
+        features = features.union(Features::MEMBARRIER);
     }
-    if !membarrier::register() {
-        features &= !FEATURE_MEMBARRIER;
+    // An epoll instance of a stranger could block for ever.
+    if is_equal && options.doorbell == Doorbell::Auto {
+        features = features.union(Features::EPOLL_BELL);
     }
     features
 }
 
 struct Wire {
-    socket: AsyncIo<OwnedFd>,
+    socket: AsyncIo<Arc<Socket>>,
 }
 
 impl Wire {
@@ -144,7 +142,24 @@ impl Wire {
             .map_err(|error| ended(Error::from_io("sendmsg", error)))
     }
 
-    async fn recv(&self) -> Result<(Packet, Vec<OwnedFd>), Error> {
+    /// Sends a packet and receives the answer.
+    ///
+    /// A peer that has hung up before it got the packet may have said why.
+    async fn ask(
+        &self,
+        packet: Packet,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(Packet, Vec<Foreign>), Error> {
+        match self.send(packet, fds).await {
+            Err(error) if error.errno() == Some(Errno::PIPE.raw_os_error()) => {
+                self.recv().await.map_err(|_| error)
+            }
+            Err(error) => Err(error),
+            Ok(()) => self.recv().await,
+        }
+    }
+
+    async fn recv(&self) -> Result<(Packet, Vec<Foreign>), Error> {
         let mut buffer = [0; PACKET + 1];
         let packet = self
             .socket
@@ -178,9 +193,9 @@ impl Wire {
                 socket: self.socket.into_inner(),
                 ours: ours.memory,
                 theirs: theirs.memory,
+                features: theirs.offer.terms.features,
                 bell: ours.bell,
                 their_bell: theirs.bell,
-                features: ours.offer.features,
                 peer,
                 address,
             },
@@ -194,42 +209,85 @@ fn ended(error: Error) -> Error {
         .with_remedy("see what it says; a listener may be shutting down, or be no Sinew channel")
 }
 
-/// The listening end's side.
+/// Tells a peer why it gets no channel. It may be gone, or not read: its loss.
+pub(crate) fn reject(socket: &Socket, reason: Reason) {
+    let packet = Packet::Reject(reason).encode();
+    let _unread = socket::send(socket.as_fd(), &packet, &[]);
+}
+
+/// The error that a listener counts for a peer that its policy does not admit.
+pub(crate) fn not_admitted(peer: &Credentials) -> Error {
+    Error::new(ErrorKind::Refused, "accept").with_reason(format!(
+        "the policy does not admit pid {}, uid {}, gid {}",
+        peer.pid, peer.uid, peer.gid
+    ))
+}
+
+/// How far a handshake is, for those who decide about its place.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) has_spoken: AtomicBool,
+}
+
+/// The listening end's side, with a peer that is admitted.
 pub(crate) async fn accept(
-    socket: OwnedFd,
+    socket: Arc<Socket>,
+    peer: Credentials,
     options: &Options,
-    admits: impl Fn(&Credentials) -> bool,
+    hello_timeout: Duration,
+    progress: &Progress,
     address: Arc<str>,
 ) -> Result<Outcome, Error> {
-    let peer = socket::peer_credentials(&socket)?;
     let wire = Wire {
         socket: AsyncIo::new(socket)?,
     };
-    match accept_on(&wire, options, admits, &peer).await {
+    let hello = async {
+        let hello = tokio::time::timeout(hello_timeout, hello_on(&wire)).await;
+        let hello = hello.unwrap_or_else(|_| Err((Reason::Protocol, late(hello_timeout))))?;
+        progress.has_spoken.store(true, Ordering::Relaxed);
+        accept_on(&wire, options, &peer, hello).await
+    };
+    match hello.await {
         Ok((ours, theirs)) => Ok(wire.finish(ours, theirs, peer, address)),
         Err((reason, error)) => {
-            // The peer may be gone, or not read: its loss.
-            let packet = Packet::Reject(reason).encode();
-            let _unread = socket::send(wire.socket.as_fd(), &packet, &[]);
+            reject(wire.socket.get_ref(), reason);
             Err(error.with_address(&address))
         }
+    }
+}
+
+fn late(timeout: Duration) -> Error {
+    Error::new(ErrorKind::TimedOut, "accept")
+        .with_reason(format!("the peer sent no hello within {timeout:?}"))
+        .with_remedy("see whether its process hangs, or raise hello_timeout")
+}
+
+fn protocol(error: Error) -> (Reason, Error) {
+    (Reason::Protocol, error)
+}
+
+async fn hello_on(wire: &Wire) -> Result<Hello, (Reason, Error)> {
+    // They stay in the socket's queue, which is closed where nothing waits for it.
+    let has_fds = wire
+        .socket
+        .read_with(|socket| Ok(socket::has_fds(socket.as_fd())?))
+        .await
+        .map_err(|error| protocol(Error::from_io("recvmsg", error)))?;
+    if has_fds {
+        return Err(protocol(violation("descriptors with a hello")));
+    }
+    match wire.recv().await.map_err(protocol)? {
+        (Packet::Hello(hello), fds) if fds.is_empty() => Ok(hello),
+        _ => Err(protocol(violation("the first packet is not a hello"))),
     }
 }
 
 async fn accept_on(
     wire: &Wire,
     options: &Options,
-    admits: impl Fn(&Credentials) -> bool,
     peer: &Credentials,
+    hello: Hello,
 ) -> Result<(Part, Theirs), (Reason, Error)> {
-    let protocol = |error| (Reason::Protocol, error);
-    let (packet, fds) = wire.recv().await.map_err(protocol)?;
-    let Packet::Hello(hello) = packet else {
-        return Err(protocol(violation("the first packet is not a hello")));
-    };
-    if !fds.is_empty() {
-        return Err(protocol(violation("descriptors with a hello")));
-    }
     let Some(version) = wire::common_version(&hello) else {
         let error = violation(format!(
             "the peer speaks versions {} to {}, we {} to {}",
@@ -240,25 +298,22 @@ async fn accept_on(
         ));
         return Err((Reason::Version, error.with_kind(ErrorKind::Unsupported)));
     };
-    if !admits(peer) {
-        let error = Error::new(ErrorKind::Refused, "accept").with_reason(format!(
-            "the policy does not admit pid {}, uid {}, gid {}",
-            peer.pid, peer.uid, peer.gid
-        ));
-        return Err((Reason::Policy, error));
-    }
-    let features = hello.features & features_for(peer, options);
+    let offered = features_for(is_equal(peer), options);
+    hello.terms.check(offered)?;
+    let features = hello.terms.features.common(offered);
     let ours = Part::new(options, version, features).map_err(|e| (Reason::Resources, e))?;
-    wire.send(Packet::Accept(ours.offer), &ours.fds())
+    // Their ready brings some.
+    socket::pass_fds(wire.socket.as_fd(), true);
+    let (packet, fds) = wire
+        .ask(Packet::Accept(ours.offer), &ours.fds())
         .await
         .map_err(protocol)?;
-    let (packet, fds) = wire.recv().await.map_err(protocol)?;
     let Packet::Ready(offer) = packet else {
         return Err(protocol(violation(
             "the answer to an accept is not a ready",
         )));
     };
-    if offer.features != features || offer.version != version {
+    if offer.terms.features != features || offer.version != version {
         return Err(protocol(violation(
             "the peer changed its mind about what was agreed",
         )));
@@ -270,7 +325,7 @@ async fn accept_on(
 
 /// The connecting end's side.
 pub(crate) async fn connect(
-    socket: OwnedFd,
+    socket: Arc<Socket>,
     options: &Options,
     admits: impl Fn(&Credentials) -> bool,
     address: Arc<str>,
@@ -298,14 +353,13 @@ async fn connect_on(
     options: &Options,
     peer: &Credentials,
 ) -> Result<(Part, Theirs), Error> {
-    let features = features_for(peer, options);
+    let features = features_for(is_equal(peer), options);
     let hello = Hello {
         least_version: *VERSIONS.start(),
         most_version: *VERSIONS.end(),
-        features,
+        terms: Terms::new(features),
     };
-    wire.send(Packet::Hello(hello), &[]).await?;
-    let (packet, fds) = wire.recv().await?;
+    let (packet, fds) = wire.ask(Packet::Hello(hello), &[]).await?;
     let offer = match packet {
         Packet::Accept(offer) => offer,
         Packet::Reject(reason) => return Err(wire::rejection(reason)),
@@ -316,10 +370,9 @@ async fn connect_on(
         }
     };
     let theirs = Theirs::open(offer, fds, features, options, &wire.socket)?;
-    let ours = Part::new(options, offer.version, offer.features)?;
-    wire.send(Packet::Ready(ours.offer), &ours.fds()).await?;
-    // Without this, a message could be sent, and the channel closed, to a listener that never took it.
-    let (packet, fds) = wire.recv().await?;
+    let ours = Part::new(options, offer.version, offer.terms.features)?;
+    // Without an open, a message could be sent, and the channel closed, to a listener that never took it.
+    let (packet, fds) = wire.ask(Packet::Ready(ours.offer), &ours.fds()).await?;
     match packet {
         Packet::Open if fds.is_empty() => Ok((ours, theirs)),
         Packet::Reject(reason) => Err(wire::rejection(reason)),
@@ -332,7 +385,7 @@ async fn connect_on(
 /// Both ends within this process.
 pub(crate) fn pair(options: &Options) -> Result<[Outcome; 2], Error> {
     let (a, b) = socket::pair()?;
-    let features = offered(options.doorbell == Doorbell::Auto);
+    let features = features_for(true, options);
     let version = *VERSIONS.end();
     let (ours, theirs) = (
         Part::new(options, version, features)?,
@@ -356,12 +409,12 @@ pub(crate) fn pair(options: &Options) -> Result<[Outcome; 2], Error> {
     let outcome = |socket, part: Part, view, bell_view| Outcome {
         their_max_message: options.max_message,
         parts: Parts {
-            socket,
+            socket: Arc::new(Socket::new(socket)),
             ours: part.memory,
             theirs: view,
+            features,
             bell: part.bell,
             their_bell: bell_view,
-            features,
             peer: us,
             address: address.clone(),
         },

@@ -39,8 +39,9 @@
 //! # A hostile or crashed peer
 //!
 //! Whatever the peer does, an end gets correct data or a typed [`Error`](sinew_core::Error): it never
-//! reads out of bounds, never faults, and never waits for it in a system call (but for one exception: a
-//! descriptor that the peer sent may take its time to be closed, such as a socket that lingers). The peer's cursors, lengths and descriptors are
+//! reads out of bounds, never faults, and never waits for it in a system call: a descriptor that the peer sent
+//! and that may take its time to be closed, such as a socket that lingers, is closed by a helper thread. The
+//! peer's cursors, lengths and descriptors are
 //! checked, its memory cannot shrink under us, and what was received is a copy or immutable. A peer that
 //! dies leaves everything that it published, then [`is_peer_crashed`](sinew_core::Error::is_peer_crashed).
 //!
@@ -52,25 +53,31 @@
 //!
 //! Needs Linux 5.1 or newer. The wire format is described in `docs/protocol/shm.md`.
 
+mod admission;
 mod batch;
 mod bell;
 mod byte_stream;
 mod channel;
+mod closer;
 mod connect;
 mod handshake;
 mod link;
 mod listener;
 mod loan;
+mod mappings;
 mod membarrier;
 pub mod named;
 mod options;
 mod receiver;
+mod refusals;
 mod sender;
 mod socket;
 mod stats;
 mod sys;
 mod trusted;
 mod turn;
+#[cfg(test)]
+mod vectors;
 mod wire;
 
 pub use batch::{Batch, Iter};

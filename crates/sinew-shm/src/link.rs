@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
+use bytes::Bytes;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
@@ -15,8 +16,11 @@ use sinew_memory::{Frozen, RingMemory};
 use tokio::io::Interest;
 
 use crate::bell::Bell;
-use crate::wire::{FEATURE_MEMBARRIER, MAX_MEMORY_IN_FLIGHT, PACKET_BELL, PACKET_MEMORY};
-use crate::{membarrier, socket};
+use crate::mappings::Mappings;
+use crate::membarrier;
+use crate::socket::{self, Socket};
+use crate::sys::Foreign;
+use crate::wire::{Features, MAX_MEMORY_IN_FLIGHT, PACKET_BELL, PACKET_MEMORY};
 
 /// Packets that are read in a row. A peer that keeps to the rules never has more under way.
 const PACKETS_AT_ONCE: usize = 4 * MAX_MEMORY_IN_FLIGHT;
@@ -83,7 +87,7 @@ impl Wake for Wakers {
 /// What came over the socket and was not yet asked for.
 #[derive(Debug, Default)]
 struct Inbox {
-    memory: VecDeque<OwnedFd>,
+    memory: VecDeque<Foreign>,
     hung_up: bool,
     /// Why nothing more can be read, if it is not the end.
     broken: Option<Error>,
@@ -96,20 +100,20 @@ fn violation(reason: &'static str) -> Error {
 /// The two descriptors that an end polls, registered with a Tokio runtime.
 #[derive(Debug)]
 struct Reactor {
-    socket: AsyncIo<Arc<OwnedFd>>,
+    socket: AsyncIo<Arc<Socket>>,
     bell: Option<AsyncIo<Arc<OwnedFd>>>,
 }
 
 /// What the handshake hands over.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) socket: OwnedFd,
+    pub(crate) socket: Arc<Socket>,
     pub(crate) ours: RingMemory,
     pub(crate) theirs: RingMemory,
+    /// Those of both ends.
+    pub(crate) features: Features,
     pub(crate) bell: Bell,
     pub(crate) their_bell: Option<OwnedFd>,
-    /// What both ends agreed on.
-    pub(crate) features: u64,
     pub(crate) peer: Credentials,
     pub(crate) address: Arc<str>,
 }
@@ -118,15 +122,16 @@ pub(crate) struct Parts {
 pub(crate) struct Link {
     pub(crate) ours: RingMemory,
     pub(crate) theirs: RingMemory,
-    socket: Arc<OwnedFd>,
+    pub(crate) features: Features,
+    socket: Arc<Socket>,
     bell: Bell,
     their_bell: Option<Arc<OwnedFd>>,
     reactor: OnceLock<Reactor>,
     registering: Mutex<()>,
-    features: u64,
     wakers: Arc<Wakers>,
     waker: Waker,
     inbox: Mutex<Inbox>,
+    mappings: Mappings,
     pub(crate) peer: Credentials,
     pub(crate) address: Arc<str>,
     /// For as long as this end lives; what happens to the channel is an event in it.
@@ -149,29 +154,25 @@ impl Link {
         Arc::new(Self {
             ours: parts.ours,
             theirs: parts.theirs,
-            socket: Arc::new(parts.socket),
+            features: parts.features,
+            socket: parts.socket,
             bell: parts.bell,
             their_bell: parts.their_bell.map(Arc::new),
             reactor: OnceLock::new(),
             registering: Mutex::new(()),
-            features: parts.features,
             waker: wakers.clone().into(),
             wakers,
             inbox: Mutex::default(),
+            mappings: Mappings::default(),
             peer: parts.peer,
             address: parts.address,
             span,
         })
     }
 
-    /// Whether both ends are registered with membarrier(2), so that a receiver need not fence its releases.
-    pub(crate) fn has_membarrier(&self) -> bool {
-        self.features & FEATURE_MEMBARRIER != 0
-    }
-
     /// Executes the barrier that a sender owes to the receiver before it sleeps.
     pub(crate) fn barrier(&self) -> Result<(), Error> {
-        if !self.has_membarrier() {
+        if !self.features.membarrier() {
             return Ok(());
         }
         membarrier::execute().map_err(|errno| {
@@ -294,7 +295,7 @@ impl Link {
 
     /// The memory that the oldest descriptor frame announces. The peer sends it before it publishes
     /// the frame, so it is here or never.
-    pub(crate) fn take_memory(&self, len: usize) -> Result<Frozen, Error> {
+    pub(crate) fn take_memory(&self, len: usize) -> Result<Bytes, Error> {
         let inbox = &mut *self.inbox();
         while inbox.memory.is_empty() && !inbox.hung_up {
             match self.read_packet(Half::Receiver, inbox) {
@@ -311,7 +312,10 @@ impl Link {
             let missing = || violation("a message was announced whose memory was not sent");
             return Err(self.error(inbox.broken.clone().unwrap_or_else(missing)));
         };
-        Frozen::from_fd(fd, len).map_err(|error| self.error(error))
+        Frozen::check(fd.as_fd(), len)
+            .and_then(|()| Frozen::from_fd(fd.into_inner(), len))
+            .and_then(|memory| self.mappings.open(&memory))
+            .map_err(|error| self.error(error))
     }
 
     /// Sends a message's memory, or says `EAGAIN`.

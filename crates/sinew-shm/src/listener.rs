@@ -6,32 +6,67 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use sinew_core::{
     AsyncIo, BoundPath, Credentials, Error, ErrorKind, UnixEndpoint as Endpoint, bind_unix,
 };
+use tokio::time::{Instant, Sleep};
 use tracing::Instrument;
 
+use crate::admission::{self, Claim, MUTE, Place, is_equal};
 use crate::channel::Channel;
-use crate::handshake::{self, Outcome};
+use crate::closer;
+use crate::handshake::{self, Outcome, Progress};
 use crate::options::{Options, Policy};
-use crate::socket;
+use crate::refusals::Refusals;
+use crate::socket::{self, Socket};
+use crate::wire::Reason;
 
 const BACKLOG: i32 = 1024;
 
-type Handshake = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
+type Handshake = Pin<Box<dyn Future<Output = (Arc<Socket>, Result<Outcome, Error>)> + Send>>;
+
+/// A connection and the user at its other end.
+type Peer = (Arc<Socket>, Credentials);
+
+/// The place that a handshake takes.
+#[derive(Debug)]
+struct Slot {
+    socket: Arc<Socket>,
+    uid: u32,
+    since: Instant,
+    progress: Arc<Progress>,
+    abort: AbortHandle,
+}
+
+impl Slot {
+    fn claim(&self, now: Instant) -> Claim {
+        Claim {
+            uid: self.uid,
+            age: now.duration_since(self.since),
+            has_spoken: self.progress.has_spoken.load(Ordering::Relaxed),
+            owes: socket::is_empty(self.socket.as_fd()),
+        }
+    }
+}
 
 /// Accepts channels at a path or an abstract name: a `Stream` of [`Channel`]s.
 ///
-/// Handshakes go on side by side while the listener is polled, each with a deadline, so that a peer
-/// that stalls keeps nobody else waiting. A peer that breaks the handshake, or that the policy does not
-/// admit, is turned away, counted in [`rejected`](Self::rejected) and traced; it is not an error of
-/// `accept`.
+/// The policy is asked by the kernel's word alone, before anything of the peer is received. A peer that it does not
+/// admit, or that breaks the handshake, is turned away, counted in [`rejected`](Self::rejected) and traced,
+/// at most once a second when there are many; it is not an error of `accept`.
+///
+/// Handshakes go on side by side while the listener is polled, each with a deadline. When there are
+/// [as many as may be](Options::max_handshakes), the user with the most of them loses the oldest that waits for its
+/// peer to another peer, after 50 ms if the peer has said nothing yet, after 250 ms otherwise. So neither
+/// peers that stall nor a crowd of one user keep others waiting for long.
 ///
 /// Binding takes the path of a listener that died, and never that of one that lives. Dropping the
 /// listener removes its path; channels that were accepted live on.
@@ -69,8 +104,14 @@ pub struct Listener {
     endpoint: Endpoint,
     address: Arc<str>,
     options: Arc<Options>,
+    policy: Policy,
+    slots: Vec<Slot>,
     handshakes: FuturesUnordered<Handshake>,
-    rejected: u64,
+    /// A peer that is admitted, and waits for a slot.
+    next: Option<Peer>,
+    /// Until when there is nothing to be done for want of a slot.
+    pause: Option<Pin<Box<Sleep>>>,
+    refusals: Refusals,
 }
 
 impl Options {
@@ -89,14 +130,20 @@ impl Options {
         self.layout()?;
         self.checked_threshold(self.capacity)?;
         let (socket, path) = bind_unix(&endpoint, self.mode, Some(BACKLOG), socket::new).await?;
+        // Inherited by those that are accepted.
+        socket::pass_fds(socket.as_fd(), false);
         Ok(Listener {
             _path: path,
             socket: AsyncIo::new(socket)?,
             address: format!("shm:{endpoint}").into(),
             options: Arc::new(self.clone()),
+            policy: admission(self, &endpoint),
             endpoint,
+            slots: Vec::new(),
             handshakes: FuturesUnordered::new(),
-            rejected: 0,
+            next: None,
+            pause: None,
+            refusals: Refusals::default(),
         })
     }
 }
@@ -136,53 +183,147 @@ impl Listener {
 
     /// How many peers were turned away so far.
     pub fn rejected(&self) -> u64 {
-        self.rejected
+        self.refusals.count()
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Channel, Error>> {
         loop {
-            match self.handshakes.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(outcome))) => {
-                    return Poll::Ready(Channel::new(outcome, &self.options));
+            if let Poll::Ready(Some((socket, result))) = self.handshakes.poll_next_unpin(cx) {
+                self.slots
+                    .retain(|slot| !Arc::ptr_eq(&slot.socket, &socket));
+                self.pause = None;
+                match result {
+                    Ok(outcome) => return Poll::Ready(Channel::new(outcome, &self.options)),
+                    Err(error) => self.refusals.add(&self.address, &error),
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    self.rejected += 1;
-                    tracing::warn!(address = &*self.address, %error, "peer was turned away");
-                    continue;
-                }
-                Poll::Ready(None) | Poll::Pending => {}
+                continue;
             }
-            if self.handshakes.len() >= self.options.max_handshakes {
-                return Poll::Pending;
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
             }
-            let accepted = self.socket.poll_read_with(cx, |socket| {
-                rustix::net::accept_with(socket, socket::FLAGS).map_err(io::Error::from)
-            });
-            match ready!(accepted) {
-                Ok(peer) => self.handshakes.push(self.handshake(peer)),
-                // The peer went away before it was accepted.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    let error = Error::from_io("accept", error).with_address(&self.endpoint);
-                    return Poll::Ready(Err(error));
+            let Some((_, peer)) = &self.next else {
+                self.next = ready!(self.poll_next_peer(cx))?;
+                continue;
+            };
+            let now = Instant::now();
+            let slots = admission::slots(self.options.max_handshakes, self.options.capacity);
+            if self.slots.len() < slots {
+                self.begin(now);
+                continue;
+            }
+            let claims: Vec<_> = self.slots.iter().map(|slot| slot.claim(now)).collect();
+            match admission::place(&claims, peer.uid) {
+                Place::Later(time) => self.pause(time),
+                Place::Of(index) => {
+                    let slot = self.slots.remove(index);
+                    handshake::reject(&slot.socket, Reason::Busy);
+                    // It ends with the next poll, and is counted then.
+                    slot.abort.abort();
+                    self.begin(now);
                 }
             }
         }
     }
 
-    fn handshake(&self, socket: OwnedFd) -> Handshake {
-        let options = self.options.clone();
-        let address = self.address.clone();
-        let admits = admission(&options, &self.endpoint);
-        Box::pin(async move {
-            let timeout = options.handshake_timeout;
-            let handshake =
-                handshake::accept(socket, &options, |peer| admits(peer), address.clone());
-            let span = tracing::debug_span!("accept", address = &*address);
-            within(timeout, "accept", &address, handshake)
-                .instrument(span)
-                .await
-        })
+    fn pause(&mut self, time: Duration) {
+        self.pause = Some(Box::pin(tokio::time::sleep(time)));
+    }
+
+    /// Accepts a connection; `None` if its peer is not admitted, or nobody can be just now.
+    fn poll_next_peer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Peer>, Error>> {
+        if closer::is_full() {
+            self.pause(MUTE);
+            return Poll::Ready(Ok(None));
+        }
+        let accepted = self.socket.poll_read_with(cx, |socket| {
+            rustix::net::accept_with(socket, socket::FLAGS).map_err(io::Error::from)
+        });
+        let socket = match ready!(accepted) {
+            Ok(socket) => Socket::new(socket),
+            // The peer went away before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                return Poll::Ready(Ok(None));
+            }
+            Err(error) => {
+                let error = Error::from_io("accept", error).with_address(&self.endpoint);
+                return Poll::Ready(Err(error));
+            }
+        };
+        let error = match socket::peer_credentials(&socket) {
+            Ok(peer) if (self.policy)(&peer) => {
+                return Poll::Ready(Ok(Some((Arc::new(socket), peer))));
+            }
+            Ok(peer) => handshake::not_admitted(&peer),
+            Err(error) => error,
+        };
+        handshake::reject(&socket, Reason::Policy);
+        self.refusals.add(&self.address, &error);
+        Poll::Ready(Ok(None))
+    }
+
+    /// Begins the handshake with the peer that waits for it.
+    fn begin(&mut self, now: Instant) {
+        let Some((socket, peer)) = self.next.take() else {
+            return;
+        };
+        let progress = Arc::new(Progress::default());
+        let (handshake, abort) = abortable(handshake(
+            socket.clone(),
+            peer,
+            self.options.clone(),
+            progress.clone(),
+            self.address.clone(),
+        ));
+        self.slots.push(Slot {
+            socket: socket.clone(),
+            uid: peer.uid,
+            since: now,
+            progress,
+            abort,
+        });
+        self.handshakes.push(Box::pin(async move {
+            let result = handshake.await.unwrap_or_else(|_| Err(displaced()));
+            (socket, result)
+        }));
+    }
+}
+
+async fn handshake(
+    socket: Arc<Socket>,
+    peer: Credentials,
+    options: Arc<Options>,
+    progress: Arc<Progress>,
+    address: Arc<str>,
+) -> Result<Outcome, Error> {
+    let span = tracing::debug_span!("accept", address = &*address);
+    let handshake = handshake::accept(
+        socket,
+        peer,
+        &options,
+        options.hello_timeout,
+        &progress,
+        address.clone(),
+    );
+    within(options.handshake_timeout, "accept", &address, handshake)
+        .instrument(span)
+        .await
+}
+
+fn displaced() -> Error {
+    Error::new(ErrorKind::LimitExceeded, "accept")
+        .with_reason("the peer did not answer, and others wait for its place")
+        .with_remedy("raise max_handshakes, or see why the peer is slow")
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Connections in the backlog may have descriptors queued. Closing the listening socket would close
+        // those in this thread, which may block.
+        let _failed = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        while let Ok(socket) = rustix::net::accept_with(&self.socket, socket::FLAGS) {
+            drop(Socket::new(socket));
+        }
     }
 }
 
@@ -191,10 +332,7 @@ fn admission(options: &Options, endpoint: &Endpoint) -> Policy {
     match (&options.policy, endpoint) {
         (Some(policy), _) => policy.clone(),
         (None, Endpoint::Path(_)) => Arc::new(|_| true),
-        (None, Endpoint::Abstract(_)) => {
-            let us = rustix::process::geteuid().as_raw();
-            Arc::new(move |peer| peer.uid == us || peer.uid == 0)
-        }
+        (None, Endpoint::Abstract(_)) => Arc::new(is_equal),
     }
 }
 
@@ -227,7 +365,7 @@ impl fmt::Debug for Listener {
         f.debug_struct("Listener")
             .field("endpoint", &self.endpoint)
             .field("handshakes", &self.handshakes.len())
-            .field("rejected", &self.rejected)
+            .field("rejected", &self.rejected())
             .finish_non_exhaustive()
     }
 }
@@ -262,10 +400,18 @@ pub(crate) async fn shake(
         .clone()
         .unwrap_or_else(|| Arc::new(|_: &Credentials| true));
     let timeout = options.handshake_timeout;
+    let socket = Arc::new(Socket::new(socket));
     let mut outcome = match role {
         Role::Acceptor | Role::Parent(_) => {
+            let peer = socket::peer_credentials(&socket)?;
+            if !admits(&peer) {
+                handshake::reject(&socket, Reason::Policy);
+                return Err(handshake::not_admitted(&peer).with_address(address));
+            }
+            let progress = Progress::default();
+            // A child may take its time to start.
             let handshake =
-                handshake::accept(socket, options, |peer| admits(peer), address.clone());
+                handshake::accept(socket, peer, options, timeout, &progress, address.clone());
             within(timeout, "accept", address, handshake).await?
         }
         Role::Connector => {

@@ -28,6 +28,7 @@ pub(crate) type Policy = Arc<dyn Fn(&Credentials) -> bool + Send + Sync>;
 /// | [`wait`](Self::wait) | [`Wait::Adaptive`] | |
 /// | [`spin_limit`](Self::spin_limit) | 50 µs | |
 /// | [`handshake_timeout`](Self::handshake_timeout) | 5 s | |
+/// | [`hello_timeout`](Self::hello_timeout) | 1 s | the handshake's |
 /// | [`max_handshakes`](Self::max_handshakes) | 64 | at least 1 |
 /// | [`mode`](Self::mode) | what the umask leaves of 0666 | permission bits |
 ///
@@ -54,6 +55,7 @@ pub struct Options {
     pub(crate) doorbell: Doorbell,
     pub(crate) memory: RingOptions,
     pub(crate) handshake_timeout: Duration,
+    pub(crate) hello_timeout: Duration,
     pub(crate) wait_for_listener: Option<Duration>,
     pub(crate) max_handshakes: usize,
     pub(crate) mode: Option<u32>,
@@ -79,6 +81,7 @@ impl Options {
             doorbell: Doorbell::Auto,
             memory: RingOptions::default(),
             handshake_timeout: Duration::from_secs(5),
+            hello_timeout: Duration::from_secs(1),
             wait_for_listener: None,
             max_handshakes: 64,
             mode: None,
@@ -160,6 +163,14 @@ impl Options {
         self
     }
 
+    /// By when a peer that a listener has accepted must have begun its handshake. A connector does that at
+    /// once, so that this is short: such a peer is still unknown but for its user.
+    #[must_use]
+    pub fn hello_timeout(mut self, timeout: Duration) -> Self {
+        self.hello_timeout = timeout;
+        self
+    }
+
     /// For how long `connect` waits for a listener to appear. Without this, a listener that is not
     /// there is an error at once.
     #[must_use]
@@ -169,7 +180,10 @@ impl Options {
     }
 
     /// The most handshakes that a listener has under way at once; peers beyond it wait in the socket's
-    /// backlog.
+    /// backlog, or take the place of one that stalls: see [`Listener`](crate::Listener).
+    ///
+    /// The rings that unfinished handshakes hold have 256 MiB together at most, unless a single one has
+    /// more: with a [`capacity`](Self::capacity) above 4 MiB, fewer handshakes are under way.
     #[must_use]
     pub fn max_handshakes(mut self, count: usize) -> Self {
         self.max_handshakes = count.max(1);
@@ -239,6 +253,7 @@ impl fmt::Debug for Options {
             .field("doorbell", &self.doorbell)
             .field("memory", &self.memory)
             .field("handshake_timeout", &self.handshake_timeout)
+            .field("hello_timeout", &self.hello_timeout)
             .field("wait_for_listener", &self.wait_for_listener)
             .field("max_handshakes", &self.max_handshakes)
             .field("mode", &self.mode)

@@ -21,7 +21,7 @@ use crate::options::Options;
 use crate::stats::ReceiverStats;
 use crate::sys::Memory;
 use crate::turn::Turn;
-use crate::wire::{FRAME_DATA, FRAME_MEMORY, decode_memory_frame};
+use crate::wire::{FRAME_DATA, FRAME_MEMORY, FRAME_SKIPPABLE, decode_memory_frame};
 
 /// The half of a [`Channel`](crate::Channel) that receives: a `Stream` of [`Bytes`].
 ///
@@ -338,6 +338,8 @@ impl Receiver {
             self.disarm();
         }
         loop {
+            // What was skipped was work, too.
+            ready!(self.turn.poll_proceed(cx));
             if let Some(head) = self.try_head()? {
                 self.spin.succeed();
                 return Poll::Ready(Ok(Some(head)));
@@ -452,8 +454,28 @@ impl Receiver {
         match self.consumer.peek() {
             Ok(None) => Ok(None),
             Ok(Some(frame)) if self.is_data(&frame) => Ok(Some(Head::Ring(frame))),
+            Ok(Some(frame)) if frame.kind() & FRAME_SKIPPABLE != 0 => self.skip_to_head(frame),
             Ok(Some(frame)) => self.open_memory(frame).map(Some),
             Err(corruption) => Err(self.corrupted(corruption)),
+        }
+    }
+
+    /// The oldest message behind frames of kinds that a later version may add; `None` as well once a whole ring of
+    /// those was skipped, because a peer could go on for ever.
+    #[cold]
+    fn skip_to_head(&mut self, mut frame: Frame) -> Result<Option<Head>, Error> {
+        let limit = self.consumer.position() + self.consumer.capacity();
+        loop {
+            self.turn.spend(frame.len());
+            if self.consumer.release(frame) {
+                self.ring();
+            }
+            frame = match self.consumer.peek() {
+                Ok(Some(frame)) if frame.kind() & FRAME_SKIPPABLE == 0 => return self.try_head(),
+                Ok(Some(frame)) if self.consumer.position() < limit => frame,
+                Ok(_) => return Ok(None),
+                Err(corruption) => return Err(self.corrupted(corruption)),
+            };
         }
     }
 
@@ -466,8 +488,7 @@ impl Receiver {
         let mut payload = [0; 8];
         self.consumer.copy_to(&frame, 0, &mut payload);
         let opened = decode_memory_frame(payload, self.max_message)
-            .and_then(|len| self.link.take_memory(len))
-            .and_then(|memory| memory.map());
+            .and_then(|len| self.link.take_memory(len));
         match opened {
             Ok(bytes) => {
                 if self.consumer.release(frame) {

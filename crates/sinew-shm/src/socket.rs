@@ -12,7 +12,13 @@ use rustix::net::{
 };
 use sinew_core::{Credentials, Error};
 
+use crate::sys::{self, Foreign};
 use crate::wire::MAX_FDS;
+
+/// The most descriptors that the kernel lets a packet have: `SCM_MAX_FD` in unix(7).
+const KERNEL_MAX_FDS: usize = 253;
+/// Packets that are looked through when a socket is dropped, for descriptors in them.
+const MAX_UNREAD: usize = 1024;
 
 /// Flags of every socket made here. `O_NONBLOCK` is for connect and accept; packets carry
 /// `MSG_DONTWAIT`, which nobody else can take off.
@@ -26,6 +32,80 @@ pub(crate) fn new() -> Result<OwnedFd, Error> {
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, FLAGS, None)
         .map_err(|errno| Error::from_raw_os_error("socketpair", errno.raw_os_error()))
+}
+
+/// A peer's socket. Dropping it hangs up, and never blocks.
+#[derive(Debug)]
+pub(crate) struct Socket(Foreign);
+
+impl Socket {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self(Foreign::new(socket))
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Nothing comes in after this. What is there already may have descriptors, which are closed
+        // with the socket, and that may block.
+        let _gone = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+        if !has_unread_fds(self.0.as_fd()) {
+            self.0.close_here();
+        }
+    }
+}
+
+/// Whether a socket that was shut down may have descriptors in its queue. Takes other packets out.
+fn has_unread_fds(socket: BorrowedFd<'_>) -> bool {
+    for _ in 0..MAX_UNREAD {
+        match has_fds(socket) {
+            Ok(false) => {}
+            Ok(true) => return true,
+            Err(_) => return false,
+        }
+        let taken = rustix::net::recv(socket, &mut [0u8], RecvFlags::DONTWAIT);
+        if !matches!(taken, Ok((1.., _))) {
+            // The end, or a packet of no bytes, as no honest peer sends. If there is a further packet,
+            // it has credentials with this option, and so something besides its bytes.
+            return rustix::net::sockopt::set_socket_passcred(socket, true).is_err()
+                || has_fds(socket) == Ok(true);
+        }
+    }
+    true
+}
+
+/// Whether nothing that could be received is there.
+pub(crate) fn is_empty(socket: BorrowedFd<'_>) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    rustix::net::recv(socket, &mut [0u8], flags) == Err(Errno::AGAIN)
+}
+
+/// Whether the next packet, if there is one, has descriptors.
+pub(crate) fn has_fds(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut control = RecvAncillaryBuffer::default();
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    loop {
+        let mut byte = [0];
+        let slices = &mut [IoSliceMut::new(&mut byte)];
+        match rustix::net::recvmsg(socket, slices, &mut control, flags) {
+            Err(Errno::CONNRESET) => {}
+            Err(errno) => return Err(errno),
+            // There is no space for descriptors: none is made, and the flag says that there are some.
+            Ok(packet) => return Ok(packet.flags.contains(ReturnFlags::CTRUNC)),
+        }
+    }
+}
+
+/// Has the kernel refuse descriptors to peers of this socket, or of those that it accepts (`EPERM`), so
+/// that none is in the queue of a peer that is not admitted. Linux 6.16; before, nothing happens.
+pub(crate) fn pass_fds(socket: BorrowedFd<'_>, pass: bool) {
+    let _unknown = sys::set_pass_rights(socket, pass);
 }
 
 /// Sends one packet, or says `EAGAIN`.
@@ -51,8 +131,8 @@ pub(crate) fn send(
 pub(crate) struct Packet {
     /// Zero at the end of the connection.
     pub(crate) len: usize,
-    pub(crate) fds: Vec<OwnedFd>,
-    /// More bytes or descriptors came than any packet has; those left over are closed.
+    pub(crate) fds: Vec<Foreign>,
+    /// More bytes or descriptors came than any packet has.
     pub(crate) truncated: bool,
     /// Descriptors came for which this process has no numbers left: they are closed.
     pub(crate) exhausted: bool,
@@ -60,7 +140,8 @@ pub(crate) struct Packet {
 
 /// Receives one packet, or says `EAGAIN`.
 pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    // For as many as there can be: the kernel would close those that it has no space for in this thread.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(KERNEL_MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let received = loop {
@@ -74,14 +155,12 @@ pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, 
     let mut fds = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
-            fds.extend(rights);
+            fds.extend(rights.map(Foreign::new));
         }
     }
-    // There was space for as many as a packet has. Where not even those came, it is the number of open
-    // files that is at its limit.
-    let exhausted = received.flags.contains(ReturnFlags::CTRUNC) && fds.len() < MAX_FDS;
-    let truncated = received.flags.contains(ReturnFlags::TRUNC)
-        || received.flags.contains(ReturnFlags::CTRUNC) && !exhausted;
+    // There was space for all. Where some did not come, the number of open files is at its limit.
+    let exhausted = received.flags.contains(ReturnFlags::CTRUNC);
+    let truncated = received.flags.contains(ReturnFlags::TRUNC) || fds.len() > MAX_FDS;
     Ok(Packet {
         len: received.bytes,
         fds,
@@ -104,6 +183,11 @@ pub(crate) fn is_writable(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
     let now = Timespec::default();
     Ok(rustix::event::poll(&mut fds, Some(&now))? > 0)
+}
+
+/// The inode number of a descriptor's file.
+pub(crate) fn inode(fd: impl AsFd) -> Result<u64, Errno> {
+    rustix::fs::fstat(fd).map(|stat| stat.st_ino)
 }
 
 /// Whether a descriptor is a connected socket of the right kind.

@@ -4,21 +4,26 @@
     reason = "raw memory, inherited descriptors, and code between fork and exec"
 )]
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::io::FdFlags;
+use sinew_core::StableFd;
 use sinew_memory::{Region, RingMemory};
 use sinew_ring::{
     Consumer, ControlBlock, Corruption, Fence, FlatMemory, Frame, MirroredMemory, Producer,
     PushError,
 };
 
+use crate::closer;
 use crate::link::Link;
 use crate::named::Block;
 use crate::receiver::Receiver;
+use crate::socket::Socket;
 use crate::trusted::TrustedReceiver;
 use crate::wire::{CONSUMER_OFFSET, CONTROL_SIZE, PRODUCER_OFFSET};
 
@@ -55,10 +60,11 @@ fn ring(link: &Arc<Link>, producer: &RingMemory, consumer: &RingMemory) -> Memor
 /// The two rings of a link that was just made, each from this end's side.
 pub(crate) fn halves(link: &Arc<Link>) -> (Producer<Memory>, Consumer<Memory>) {
     // SAFETY: the link is fresh, and this is its only producer; a peer that is not fresh is found out.
-    let producer = unsafe { Producer::new(ring(link, &link.ours, &link.theirs)) };
+    let mut producer = unsafe { Producer::new(ring(link, &link.ours, &link.theirs)) };
+    producer.set_express(link.features.express());
     // SAFETY: likewise its only consumer.
     let mut consumer = unsafe { Consumer::new(ring(link, &link.theirs, &link.ours)) };
-    if link.has_membarrier() {
+    if link.features.membarrier() {
         consumer.set_fence(Fence::Asymmetric);
     }
     (producer, consumer)
@@ -193,4 +199,74 @@ pub(crate) fn take_inherited(fd: RawFd, is_right: impl Fn(&OwnedFd) -> bool) -> 
     rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC).ok()?;
     debug_assert!(fd.as_fd().as_raw_fd() > 2);
     Some(fd)
+}
+
+/// A descriptor that a stranger made, so that its close may block: dropping it hands it to the
+/// [closer](crate::closer).
+#[derive(Debug)]
+pub(crate) struct Foreign {
+    fd: ManuallyDrop<OwnedFd>,
+    is_harmless: bool,
+}
+
+impl Foreign {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self {
+            fd: ManuallyDrop::new(fd),
+            is_harmless: false,
+        }
+    }
+
+    /// The descriptor, once it is known that closing it does not block.
+    pub(crate) fn into_inner(self) -> OwnedFd {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, and so the descriptor is taken once.
+        unsafe { ManuallyDrop::take(&mut this.fd) }
+    }
+
+    /// Has the drop close it in its own thread, since it is known not to block.
+    pub(crate) fn close_here(&mut self) {
+        self.is_harmless = true;
+    }
+}
+
+impl AsFd for Foreign {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // SAFETY: the value is being dropped, and so the descriptor is taken once.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        match self.is_harmless {
+            true => drop(fd),
+            false => closer::close(fd),
+        }
+    }
+}
+
+// SAFETY: it owns one descriptor in a field that only its drop takes.
+unsafe impl StableFd for Socket {}
+
+/// Sets `SO_PASSRIGHTS`: socket(7).
+pub(crate) fn set_pass_rights(socket: BorrowedFd<'_>, pass: bool) -> io::Result<()> {
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    const SIZE: libc::socklen_t = 4;
+    let value = i32::from(pass);
+    // SAFETY: the pointer is to an integer of four bytes.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const value).cast(),
+            SIZE,
+        )
+    };
+    match set {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

@@ -1,24 +1,22 @@
 //! The bytes that two ends exchange, without a socket: see `docs/protocol/shm.md`.
 
+use std::fmt;
+
 use sinew_core::{Error, ErrorKind};
 use sinew_memory::Layout;
 
 /// `SINEWSHM`, little-endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SINEWSHM");
 /// The protocol versions that this crate speaks.
-pub(crate) const VERSIONS: std::ops::RangeInclusive<u16> = 1..=1;
+pub(crate) const VERSIONS: std::ops::RangeInclusive<u16> = 2..=2;
 
 /// Every handshake packet has this many bytes.
-pub(crate) const PACKET: usize = 64;
+pub(crate) const PACKET: usize = 128;
 /// The most descriptors that one packet carries.
 pub(crate) const MAX_FDS: usize = 3;
 
-/// Both ends may wait on an epoll instance that the other made.
-pub(crate) const FEATURE_EPOLL_BELL: u64 = 1;
-/// Both ends are registered with membarrier(2) as global and expedited: receivers do not fence their releases,
-/// and a sender executes `MEMBARRIER_CMD_GLOBAL_EXPEDITED` after it has armed its wait word.
-pub(crate) const FEATURE_MEMBARRIER: u64 = 2;
-pub(crate) const FEATURES: u64 = FEATURE_EPOLL_BELL | FEATURE_MEMBARRIER;
+const WORDS: usize = PACKET / 8;
+type Words = [u64; WORDS];
 
 /// Packets on the socket once the channel stands, by their first byte.
 pub(crate) const PACKET_BELL: u8 = 1;
@@ -27,6 +25,8 @@ pub(crate) const PACKET_MEMORY: u8 = 2;
 /// Kinds of frames in the ring.
 pub(crate) const FRAME_DATA: u32 = 1;
 pub(crate) const FRAME_MEMORY: u32 = 2;
+/// Set in a kind of frame that a receiver which does not know it skips.
+pub(crate) const FRAME_SKIPPABLE: u32 = 1 << 31;
 
 /// Where the control blocks lie in an end's memory.
 pub(crate) const PRODUCER_OFFSET: usize = 0;
@@ -42,6 +42,66 @@ const READY: u32 = 3;
 const REJECT: u32 = 4;
 const OPEN: u32 = 5;
 
+/// What an end can do beyond the version, a bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Features(pub(crate) u64);
+
+impl Features {
+    /// This end's receiver accepts frames in the express words.
+    pub(crate) const EXPRESS: Self = Self(1);
+    /// This process is registered with membarrier(2) as global and expedited. Where both are, receivers do not fence
+    /// their releases, and a sender executes `MEMBARRIER_CMD_GLOBAL_EXPEDITED` after it has armed its wait word.
+    pub(crate) const MEMBARRIER: Self = Self(1 << 1);
+    /// Both ends may wait on an epoll instance that the other made.
+    pub(crate) const EPOLL_BELL: Self = Self(1 << 2);
+
+    pub(crate) fn express(self) -> bool {
+        self.contains(Self::EXPRESS)
+    }
+
+    pub(crate) fn membarrier(self) -> bool {
+        self.contains(Self::MEMBARRIER)
+    }
+
+    pub(crate) fn epoll_bell(self) -> bool {
+        self.contains(Self::EPOLL_BELL)
+    }
+
+    pub(crate) fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub(crate) fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+/// The bits by their numbers, with their names where they have one.
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for bit in (0..64).filter(|bit| self.0 & 1 << bit != 0) {
+            write!(f, "{separator}{bit}")?;
+            match Self(1 << bit) {
+                Self::EXPRESS => f.write_str(" (express)")?,
+                Self::MEMBARRIER => f.write_str(" (membarrier)")?,
+                Self::EPOLL_BELL => f.write_str(" (epoll bell)")?,
+                _ => {}
+            }
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
 /// Why a listener turns a peer away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
@@ -55,6 +115,101 @@ pub(crate) enum Reason {
     Protocol,
     /// The listener could not make its part: no memory, no descriptors.
     Resources,
+    /// The peer requires features that the listener does not have: these.
+    Features(Features),
+    /// The peer wants another kind of channel, or direction.
+    Kind,
+    /// The peer's payloads have another type, or alignment.
+    Payload,
+}
+
+/// What an end says of the channel that it wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Offered in a hello, chosen afterwards.
+    pub(crate) features: Features,
+    /// Those without which this end does not go on.
+    pub(crate) required: Features,
+    pub(crate) kind: u16,
+    pub(crate) direction: u16,
+    /// The base-two logarithm of the alignment of payloads.
+    pub(crate) align: u8,
+    /// The type of payloads; 0 for bytes.
+    pub(crate) payload: u64,
+}
+
+impl Terms {
+    /// A pair of rings, one for each direction, with one sender and one receiver each.
+    const DUPLEX: u16 = 1;
+    const BOTH_WAYS: u16 = 0;
+    /// What frames guarantee, which begin at multiples of eight.
+    const ALIGN: u8 = 3;
+    const MAX_ALIGN: u8 = 12;
+
+    /// Those of a channel of this crate, which carries bytes in both directions.
+    pub(crate) fn new(features: Features) -> Self {
+        Self {
+            features,
+            required: Features::default(),
+            kind: Self::DUPLEX,
+            direction: Self::BOTH_WAYS,
+            align: Self::ALIGN,
+            payload: 0,
+        }
+    }
+
+    /// Checks a peer's terms, of which this end has `features`.
+    pub(crate) fn check(&self, features: Features) -> Result<(), (Reason, Error)> {
+        let unsupported = |reason, text| {
+            let error = violation(text).with_kind(ErrorKind::Unsupported);
+            Err((reason, error))
+        };
+        let missing = self.required.without(features);
+        if missing != Features::default() {
+            let text = format!("the peer requires feature {missing}, which this end does not have");
+            return unsupported(Reason::Features(missing), text);
+        }
+        if (self.kind, self.direction) != (Self::DUPLEX, Self::BOTH_WAYS) {
+            let text = format!(
+                "the peer wants a channel of kind {} and direction {}; this end makes kind 1, direction 0",
+                self.kind, self.direction
+            );
+            return unsupported(Reason::Kind, text);
+        }
+        if !(Self::ALIGN..=Self::MAX_ALIGN).contains(&self.align) {
+            let text = format!("payloads aligned to 2^{} bytes", self.align);
+            return Err((Reason::Protocol, violation(text)));
+        }
+        if (self.align, self.payload) != (Self::ALIGN, 0) {
+            let text = format!(
+                "the peer's payloads have type {:#x}, aligned to {} bytes; this end's have type 0, and 8",
+                self.payload,
+                1u32 << self.align
+            );
+            return unsupported(Reason::Payload, text);
+        }
+        Ok(())
+    }
+
+    fn encode(&self, words: &mut Words) {
+        words[2] = self.features.0;
+        words[3] = self.required.0;
+        words[4] =
+            u64::from(self.kind) | u64::from(self.direction) << 16 | u64::from(self.align) << 32;
+        words[5] = self.payload;
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "fields of the word")]
+    fn decode(words: &Words) -> Self {
+        Self {
+            features: Features(words[2]),
+            required: Features(words[3]),
+            kind: words[4] as u16,
+            direction: (words[4] >> 16) as u16,
+            align: (words[4] >> 32) as u8,
+            payload: words[5],
+        }
+    }
 }
 
 /// What the connecting end can do.
@@ -62,14 +217,14 @@ pub(crate) enum Reason {
 pub(crate) struct Hello {
     pub(crate) least_version: u16,
     pub(crate) most_version: u16,
-    pub(crate) features: u64,
+    pub(crate) terms: Terms,
 }
 
 /// What an end brings: its memory's layout, and the limits of what it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) version: u16,
-    pub(crate) features: u64,
+    pub(crate) terms: Terms,
     pub(crate) layout: Layout,
     /// The longest message that this end receives, bytes.
     pub(crate) max_message: u64,
@@ -93,14 +248,14 @@ pub(crate) fn violation(reason: impl Into<String>) -> Error {
 
 impl Packet {
     pub(crate) fn encode(&self) -> [u8; PACKET] {
-        let mut words = [0u64; PACKET / 8];
+        let mut words = [0; WORDS];
         words[0] = MAGIC;
         match self {
             Packet::Hello(hello) => {
                 words[1] = u64::from(HELLO)
                     | u64::from(hello.least_version) << 32
                     | u64::from(hello.most_version) << 48;
-                words[2] = hello.features;
+                hello.terms.encode(&mut words);
             }
             Packet::Accept(offer) => encode_offer(&mut words, ACCEPT, offer),
             Packet::Ready(offer) => encode_offer(&mut words, READY, offer),
@@ -113,6 +268,12 @@ impl Packet {
                     Reason::Busy => 3,
                     Reason::Protocol => 4,
                     Reason::Resources => 5,
+                    Reason::Features(missing) => {
+                        words[3] = missing.0;
+                        6
+                    }
+                    Reason::Kind => 7,
+                    Reason::Payload => 8,
                 };
             }
         }
@@ -127,7 +288,7 @@ impl Packet {
         let bytes: &[u8; PACKET] = bytes
             .try_into()
             .map_err(|_| violation(format!("a packet of {} bytes, not {PACKET}", bytes.len())))?;
-        let mut words = [0u64; PACKET / 8];
+        let mut words = [0; WORDS];
         for (word, place) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
             *word = u64::from_le_bytes(*place);
         }
@@ -144,7 +305,7 @@ impl Packet {
             HELLO => Ok(Packet::Hello(Hello {
                 least_version: low,
                 most_version: high,
-                features: words[2],
+                terms: Terms::decode(&words),
             })),
             ACCEPT => Ok(Packet::Accept(decode_offer(&words, low)?)),
             READY => Ok(Packet::Ready(decode_offer(&words, low)?)),
@@ -154,6 +315,9 @@ impl Packet {
                 2 => Reason::Policy,
                 3 => Reason::Busy,
                 5 => Reason::Resources,
+                6 => Reason::Features(Features(words[3])),
+                7 => Reason::Kind,
+                8 => Reason::Payload,
                 // A reason that a later version may add is still a no.
                 _ => Reason::Protocol,
             })),
@@ -162,22 +326,22 @@ impl Packet {
     }
 }
 
-fn encode_offer(words: &mut [u64; PACKET / 8], kind: u32, offer: &Offer) {
+fn encode_offer(words: &mut Words, kind: u32, offer: &Offer) {
     words[1] = u64::from(kind) | u64::from(offer.version) << 32;
-    words[2] = offer.features;
-    words[3] = offer.layout.control();
-    words[4] = offer.layout.data();
-    words[5] = offer.max_message;
+    offer.terms.encode(words);
+    words[6] = offer.layout.control();
+    words[7] = offer.layout.data();
+    words[8] = offer.max_message;
 }
 
-fn decode_offer(words: &[u64; PACKET / 8], version: u16) -> Result<Offer, Error> {
-    let layout = Layout::new(words[3], words[4])
+fn decode_offer(words: &Words, version: u16) -> Result<Offer, Error> {
+    let layout = Layout::new(words[6], words[7])
         .map_err(|error| violation("impossible memory layout").with_source(error))?;
     Ok(Offer {
         version,
-        features: words[2],
+        terms: Terms::decode(words),
         layout,
-        max_message: words[5],
+        max_message: words[8],
     })
 }
 
@@ -188,19 +352,27 @@ pub(crate) fn common_version(hello: &Hello) -> Option<u16> {
 }
 
 /// Checks the answer to our hello or accept.
-pub(crate) fn check_offer(offer: &Offer, features: u64, max_capacity: u64) -> Result<(), Error> {
+pub(crate) fn check_offer(
+    offer: &Offer,
+    features: Features,
+    max_capacity: u64,
+) -> Result<(), Error> {
     if !VERSIONS.contains(&offer.version) {
         return Err(violation(format!(
             "version {} was not offered",
             offer.version
         )));
     }
-    if offer.features & !features != 0 {
+    let excess = offer.terms.features.without(features);
+    if excess != Features::default() {
         return Err(violation(format!(
-            "features {:#x} of {features:#x} offered",
-            offer.features
+            "the peer chose feature {excess}, which was not offered"
         )));
     }
+    offer
+        .terms
+        .check(offer.terms.features)
+        .map_err(|(_, error)| error)?;
     if offer.layout.data() > max_capacity {
         return Err(
             Error::new(ErrorKind::LimitExceeded, "shared-memory handshake")
@@ -216,6 +388,7 @@ pub(crate) fn check_offer(offer: &Offer, features: u64, max_capacity: u64) -> Re
 
 /// The error that a peer's refusal is for the end that asked.
 pub(crate) fn rejection(reason: Reason) -> Error {
+    let missing;
     let (kind, text, remedy) = match reason {
         Reason::Version => (
             ErrorKind::Unsupported,
@@ -242,9 +415,28 @@ pub(crate) fn rejection(reason: Reason) -> Error {
             "the listener has no memory or descriptors left",
             "raise its limits (ulimit -n), or close other channels",
         ),
+        Reason::Features(features) => {
+            missing =
+                format!("the listener does not have feature {features}, which is required here");
+            (
+                ErrorKind::Unsupported,
+                missing.as_str(),
+                "upgrade the listener, or do not require the feature",
+            )
+        }
+        Reason::Kind => (
+            ErrorKind::Unsupported,
+            "the listener makes no channel of this kind or direction",
+            "ask for the kind of channel that the listener makes",
+        ),
+        Reason::Payload => (
+            ErrorKind::Unsupported,
+            "the listener's payloads have another type or alignment",
+            "use the listener's type of payload",
+        ),
     };
     Error::new(kind, "connect")
-        .with_reason(text)
+        .with_reason(text.to_owned())
         .with_remedy(remedy)
 }
 
@@ -273,7 +465,7 @@ mod tests {
     fn offer(version: u16, features: u64, data: u64) -> Offer {
         Offer {
             version,
-            features,
+            terms: Terms::new(Features(features)),
             layout: Layout::new(4096, data).unwrap(),
             max_message: 1 << 30,
         }
@@ -281,11 +473,19 @@ mod tests {
 
     #[test]
     fn packets_come_back() {
+        let terms = Terms {
+            features: Features(5),
+            required: Features(1 << 63),
+            kind: 2,
+            direction: 3,
+            align: 12,
+            payload: u64::MAX,
+        };
         for packet in [
             Packet::Hello(Hello {
                 least_version: 1,
                 most_version: 7,
-                features: 5,
+                terms,
             }),
             Packet::Accept(offer(1, 1, 4096)),
             Packet::Ready(offer(3, 0, 1 << 20)),
@@ -294,6 +494,9 @@ mod tests {
             Packet::Reject(Reason::Busy),
             Packet::Reject(Reason::Protocol),
             Packet::Reject(Reason::Resources),
+            Packet::Reject(Reason::Features(Features(1 << 40))),
+            Packet::Reject(Reason::Kind),
+            Packet::Reject(Reason::Payload),
             Packet::Open,
         ] {
             assert_eq!(Packet::decode(&packet.encode()).unwrap(), packet);
@@ -305,28 +508,66 @@ mod tests {
         let hello = |least, most| Hello {
             least_version: least,
             most_version: most,
-            features: 0,
+            terms: Terms::new(Features::default()),
         };
-        assert_eq!(common_version(&hello(1, 1)), Some(1));
-        assert_eq!(common_version(&hello(0, 9)), Some(1));
-        assert_eq!(common_version(&hello(2, 9)), None);
-        assert_eq!(common_version(&hello(0, 0)), None);
+        assert_eq!(common_version(&hello(2, 2)), Some(2));
+        assert_eq!(common_version(&hello(0, 9)), Some(2));
+        assert_eq!(common_version(&hello(3, 9)), None);
+        assert_eq!(common_version(&hello(1, 1)), None);
         assert_eq!(common_version(&hello(9, 1)), None);
     }
 
     #[test]
     fn offers_beyond_what_was_said_are_refused() {
-        assert!(check_offer(&offer(1, 1, 4096), 1, 4096).is_ok());
+        let ours = Features(1);
+        assert!(check_offer(&offer(2, 1, 4096), ours, 4096).is_ok());
         for (offer, kind) in [
-            (offer(2, 1, 4096), ErrorKind::Protocol),
-            (offer(0, 1, 4096), ErrorKind::Protocol),
-            (offer(1, 3, 4096), ErrorKind::Protocol),
-            (offer(1, 1, 8192), ErrorKind::LimitExceeded),
+            (offer(3, 1, 4096), ErrorKind::Protocol),
+            (offer(1, 1, 4096), ErrorKind::Protocol),
+            (offer(2, 3, 4096), ErrorKind::Protocol),
+            (offer(2, 1, 8192), ErrorKind::LimitExceeded),
         ] {
-            assert_eq!(check_offer(&offer, 1, 4096).unwrap_err().kind(), kind);
+            assert_eq!(check_offer(&offer, ours, 4096).unwrap_err().kind(), kind);
         }
         assert!(decode_memory_frame(encode_memory_frame(10), 10).is_ok());
         assert!(decode_memory_frame(encode_memory_frame(11), 10).is_err());
+    }
+
+    #[test]
+    fn terms_that_this_end_does_not_have_are_named() {
+        let ours = Features(3);
+        let good = Terms::new(Features(u64::MAX));
+        assert!(good.check(ours).is_ok());
+        let required = |bits| Terms {
+            required: Features(bits),
+            ..good
+        };
+        assert!(required(3).check(ours).is_ok());
+        let (reason, error) = required(1 << 41 | 5).check(ours).unwrap_err();
+        assert_eq!(reason, Reason::Features(Features(1 << 41 | 4)));
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        for error in [error, rejection(reason)] {
+            let text = error.to_string();
+            assert!(text.contains("2 (epoll bell), 41"), "{text}");
+        }
+        for (terms, reason) in [
+            (Terms { kind: 2, ..good }, Reason::Kind),
+            (
+                Terms {
+                    direction: 1,
+                    ..good
+                },
+                Reason::Kind,
+            ),
+            (Terms { align: 4, ..good }, Reason::Payload),
+            (Terms { align: 12, ..good }, Reason::Payload),
+            (Terms { payload: 9, ..good }, Reason::Payload),
+            (Terms { align: 2, ..good }, Reason::Protocol),
+            (Terms { align: 13, ..good }, Reason::Protocol),
+            (Terms { align: 255, ..good }, Reason::Protocol),
+        ] {
+            assert_eq!(terms.check(ours).unwrap_err().0, reason, "{terms:?}");
+        }
     }
 
     proptest! {

@@ -4,7 +4,6 @@
 //! operations alone.
 
 use std::error::Error;
-use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sinew_sync::{Mutex, Region, Semaphore};
@@ -45,7 +44,7 @@ fn raw_mutex(pairs: u64) -> Result<(), Box<dyn Error>> {
 async fn mutex(pairs: u64) -> Result<(), Box<dyn Error>> {
     let mutex = Mutex::create(&Region::anonymous(4096)?, 0, 0_u64)?;
     for _ in 0..pairs {
-        drop(black_box(&mutex).lock().await.map_err(sinew_core::Error::from)?);
+        drop(mutex.lock().await.map_err(sinew_core::Error::from)?);
     }
     Ok(())
 }
@@ -53,7 +52,7 @@ async fn mutex(pairs: u64) -> Result<(), Box<dyn Error>> {
 fn blocking_mutex(pairs: u64) -> Result<(), Box<dyn Error>> {
     let mutex = Mutex::create(&Region::anonymous(4096)?, 0, 0_u64)?;
     for _ in 0..pairs {
-        let guard = black_box(&mutex).blocking_lock(None);
+        let guard = mutex.blocking_lock(None);
         drop(guard.map_err(sinew_core::Error::from)?);
     }
     Ok(())
@@ -73,7 +72,7 @@ fn raw_semaphore(pairs: u64) -> Result<(), Box<dyn Error>> {
 async fn semaphore(pairs: u64) -> Result<(), Box<dyn Error>> {
     let semaphore = Semaphore::create(&Region::anonymous(4096)?, 0, 1)?;
     for _ in 0..pairs {
-        drop(black_box(&semaphore).acquire().await?);
+        drop(semaphore.acquire().await?);
     }
     Ok(())
 }
@@ -81,7 +80,7 @@ async fn semaphore(pairs: u64) -> Result<(), Box<dyn Error>> {
 fn blocking_semaphore(pairs: u64) -> Result<(), Box<dyn Error>> {
     let semaphore = Semaphore::create(&Region::anonymous(4096)?, 0, 1)?;
     for _ in 0..pairs {
-        drop(black_box(&semaphore).blocking_acquire(None)?);
+        drop(semaphore.blocking_acquire(None)?);
     }
     Ok(())
 }

@@ -38,6 +38,10 @@ examples:
 bench suite="shm" *args:
     cargo run --release -p sinew-bench -- {{suite}} {{args}}
 
+# Counts the instructions, loads and stores of a free lock beside the bare atomic operations. Needs valgrind.
+count-locks:
+    ci/count-locks.sh
+
 # Measures HTTP, gRPC and tarpc over Sinew beside UNIX sockets: `just bench-protocols --quick --only axum`.
 bench-protocols *args:
     cargo run --release -p sinew-bench-protocols -- {{args}}

@@ -3,8 +3,9 @@
 use sinew_core::Error;
 use sinew_memory::Frozen;
 use sinew_shm::{
-    Batch, Borrowed, ByteStream, Channel, Doorbell, Draft, Endpoint, Iter, Listener, Loan, Options,
-    Receiver, ReceiverStats, Sender, SenderStats, TrustedReceiver, Wait, pair,
+    Batch, Borrowed, ByteStream, Channel, Doorbell, Draft, Endpoint, IntoChannelError, Iter,
+    Listener, Loan, Options, OwnedReadHalf, OwnedWriteHalf, Receiver, ReceiverStats, ReuniteError,
+    Sender, SenderStats, TrustedReceiver, Wait, pair,
 };
 
 fn all<T: Send + Sync + Unpin + 'static>() {}
@@ -21,9 +22,13 @@ fn types() {
     all::<Endpoint>();
     all::<Error>();
     all::<Frozen>();
+    all::<IntoChannelError>();
     all::<Options>();
+    all::<OwnedReadHalf>();
+    all::<OwnedWriteHalf>();
     all::<Receiver>();
     all::<ReceiverStats>();
+    all::<ReuniteError>();
     all::<Sender>();
     all::<SenderStats>();
     all::<TrustedReceiver>();

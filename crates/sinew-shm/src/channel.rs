@@ -69,6 +69,11 @@ impl Channel {
         Ok(Self { sender, receiver })
     }
 
+    /// Puts the halves of one end together again.
+    pub(crate) fn join(sender: Sender, receiver: Receiver) -> Self {
+        Self { sender, receiver }
+    }
+
     /// The halves, which share the connection: it ends for the peer when both are dropped.
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender, self.receiver)
@@ -164,7 +169,8 @@ impl Channel {
         self.sender.close().await
     }
 
-    /// The same connection as a stream of bytes without boundaries.
+    /// The same connection as a stream of bytes without boundaries;
+    /// [`ByteStream::into_channel`] turns it back.
     pub fn into_byte_stream(self) -> ByteStream {
         ByteStream::new(self)
     }

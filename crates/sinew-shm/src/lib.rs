@@ -31,7 +31,8 @@
 //!   memory of their own, and are received without a copy.
 //! - [`Listener`] and [`connect()`] meet at a path or an abstract name; [`Options::spawn`] starts a child
 //!   with its end in hand; [`pair()`] makes both ends in one process.
-//! - [`ByteStream`] is an end as `AsyncRead` and `AsyncWrite`.
+//! - [`ByteStream`] is an end as `AsyncRead` and `AsyncWrite`; [`OwnedReadHalf`] and [`OwnedWriteHalf`] are its
+//!   halves.
 //! - [`named`] lays a channel in memory with a name, which outlives the processes that use it, for peers that trust
 //!   each other.
 //! - [`Options`] has the sizes, the limits, who may connect, and how to [`Wait`].
@@ -82,7 +83,7 @@ mod wire;
 
 pub use batch::{Batch, Iter};
 pub use bell::Doorbell;
-pub use byte_stream::ByteStream;
+pub use byte_stream::{ByteStream, IntoChannelError, OwnedReadHalf, OwnedWriteHalf, ReuniteError};
 pub use channel::{Channel, pair};
 pub use connect::{INHERITED_FD, connect, inherited};
 pub use listener::Listener;

@@ -258,6 +258,10 @@ impl Receiver {
         }
     }
 
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
     /// Polls for the next message: see [`recv`](Self::recv).
     #[inline]
     pub(crate) fn poll_recv(

@@ -10,7 +10,9 @@ use rustix::io::Errno;
 use rustix::thread::futex::{self, Timespec, WaitFlags, WaitPtr, WaitvFlags};
 use sinew_core::StableFd;
 use sinew_memory::Shared;
-use sinew_ring::sync::{EventState, MutexState, SemaphoreState};
+use sinew_ring::sync::{EventState, SemaphoreState};
+
+use crate::lock::LockWords;
 
 /// A word of 32 bits, shared between processes: the flags of futex2(2).
 const SIZE_U32: u32 = 2;
@@ -251,7 +253,7 @@ macro_rules! shared {
     };
 }
 
-shared!(SemaphoreState, MutexState, EventState);
+shared!(SemaphoreState, LockWords, EventState);
 
 /// Has `in_child` called in every child that this process forks.
 pub(crate) fn at_fork(in_child: extern "C" fn()) -> Result<(), Errno> {

@@ -348,6 +348,11 @@ impl Sender {
         &self.link
     }
 
+    /// Whether something was taken or staged that is not published yet.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.pending.is_some() || self.producer.has_staged()
+    }
+
     pub(crate) fn producer(&mut self) -> &mut Producer<Memory> {
         &mut self.producer
     }

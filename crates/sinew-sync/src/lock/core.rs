@@ -17,28 +17,50 @@ use crate::driver::{Driver, Word};
 use crate::spin::SharedSpin;
 use crate::sys::{self, Words};
 
-const STATE: usize = header::SIZE;
-const CLEAN: usize = STATE + size_of::<MutexState>();
+const WORDS: usize = header::SIZE;
 /// Where what follows begins: a cache line.
 pub(super) const DATA: usize = 64;
-const _: () = assert!(CLEAN + 4 <= DATA);
+const _: () = assert!(WORDS + size_of::<LockWords>() <= DATA);
 
-/// Whether the data are as an owner left them that freed the lock.
+/// What a region has of a lock, after the header.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct LockWords {
+    state: MutexState,
+    clean: AtomicU32,
+    /// In place of padding.
+    _reserved: AtomicU32,
+}
+
+impl LockWords {
+    #[inline]
+    fn clean(&self) -> Clean {
+        Clean(self.clean.load(Ordering::Acquire))
+    }
+}
+
+/// Whether the data are as an owner left them that freed the lock: the word that says so, of which any value may
+/// be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Clean {
-    Yes,
+pub(super) struct Clean(u32);
+
+impl Clean {
+    pub(super) const YES: Self = Self(0);
     /// An owner has died, and nobody has looked at the data since.
-    OwnerDied,
-    /// They were given up.
-    Poisoned,
+    pub(super) const OWNER_DIED: Self = Self(1);
+    /// The data were given up, as any other value says.
+    pub(super) const POISONED: Self = Self(2);
+
+    pub(super) fn is_poisoned(self) -> bool {
+        self.0 > Self::OWNER_DIED.0
+    }
 }
 
 /// The words of a lock in a region.
 #[derive(Debug, Clone)]
 pub(super) struct Core {
-    state: View<Words<MutexState>>,
+    words: View<Words<LockWords>>,
     turn: Word,
-    clean: View<AtomicU32>,
     /// Of a rwlock, whom a writer has to wait for as well.
     readers: Option<Readers>,
     spin: SharedSpin,
@@ -55,20 +77,20 @@ impl Core {
         readers: Option<Readers>,
     ) -> Result<Self, Error> {
         Ok(Self {
-            state: region.view(offset + STATE)?,
-            turn: region.view(offset + STATE + MutexState::TURN_OFFSET)?,
-            clean: region.view(offset + CLEAN)?,
+            words: region.view(offset + WORDS)?,
+            turn: region.view(offset + WORDS + MutexState::TURN_OFFSET)?,
             readers,
             spin: SharedSpin::default(),
         })
     }
 
     pub(super) fn name(&self) -> &str {
-        self.state.region().name()
+        self.words.region().name()
     }
 
+    #[inline]
     pub(super) fn state(&self) -> &MutexState {
-        &self.state
+        &self.words.state
     }
 
     pub(super) fn spin(&self) -> &SharedSpin {
@@ -80,33 +102,24 @@ impl Core {
     }
 
     pub(super) fn set_clean(&self, clean: Clean) {
-        let word = match clean {
-            Clean::Yes => 0,
-            Clean::OwnerDied => 1,
-            Clean::Poisoned => 2,
-        };
-        self.clean.store(word, Ordering::Release);
+        self.words.clean.store(clean.0, Ordering::Release);
     }
 
     #[inline]
     pub(super) fn clean(&self) -> Clean {
-        match self.clean.load(Ordering::Acquire) {
-            0 => Clean::Yes,
-            1 => Clean::OwnerDied,
-            _ => Clean::Poisoned,
-        }
+        self.words.clean()
     }
 
     #[inline]
     pub(super) fn unlock(&self) {
-        if self.state.unlock() {
+        if self.state().unlock() {
             self.wake();
         }
     }
 
     /// After a reader has left.
     pub(super) fn wake_if_waiting(&self) {
-        if self.state.pass() {
+        if self.state().pass() {
             self.wake();
         }
     }
@@ -122,14 +135,14 @@ impl Core {
 
     /// Takes the lock if it is free, or if its owner is dead, which is looked at if so asked.
     fn try_take(&self, me: u64, look: bool) -> Option<Taken> {
-        match self.state.try_lock(me) {
+        match self.state().try_lock(me) {
             Ok(()) => return Some(Taken(self.clean())),
             Err(holder) if !look || !owner::is_dead(holder) => return None,
-            Err(holder) => self.state.take_from(holder, me).ok()?,
+            Err(holder) => self.state().take_from(holder, me).ok()?,
         }
         // Whatever happens to this process now, the next will know.
-        if self.clean() == Clean::Yes {
-            self.set_clean(Clean::OwnerDied);
+        if self.clean() == Clean::YES {
+            self.set_clean(Clean::OWNER_DIED);
         }
         Some(Taken(self.clean()))
     }
@@ -137,7 +150,7 @@ impl Core {
     /// Whether a waiter has something to do that nobody will wake it for: its owner is dead, or the lock is
     /// free because a process died that had been woken for it.
     pub(super) fn is_suspicious(&self) -> bool {
-        let holder = self.state.owner();
+        let holder = self.state().owner();
         holder == 0 || owner::is_dead(holder)
     }
 
@@ -145,8 +158,10 @@ impl Core {
     #[inline]
     pub(super) fn take_at_once(&self) -> Option<Taken> {
         let me = owner::known()?;
-        self.state.try_lock(me).ok()?;
-        Some(Taken(self.clean()))
+        // Both words by one pointer: what is loaded after an atomic operation waits for it.
+        let words: &LockWords = &self.words;
+        words.state.try_lock(me).ok()?;
+        Some(Taken(words.clean()))
     }
 
     pub(super) async fn take(&self) -> Result<Taken, Error> {
@@ -168,21 +183,21 @@ impl Core {
 
     async fn take_slowly(&self, me: u64) -> Result<Taken, Error> {
         let driver = Driver::current()?;
-        let taken = || match self.state.owner() {
+        let taken = || match self.state().owner() {
             0 => self.try_take(me, false),
             _ => None,
         };
         if let Some(taken) = self.spin.look(&driver, taken).await {
             return Ok(taken);
         }
-        let _waiter = Waiter::new(&self.state);
+        let _waiter = Waiter::new(self.state());
         let post: Post = driver.sentinel().post({
             let core = self.clone();
             move || core.is_suspicious()
         });
         let mut look = false;
         loop {
-            let turn = self.state.turn();
+            let turn = self.state().turn();
             if let Some(taken) = self.try_take(me, look) {
                 return Ok(taken);
             }
@@ -218,13 +233,13 @@ impl Core {
         let taken = match self.try_take(me, false) {
             Some(taken) => taken,
             None => {
-                let _waiter = Waiter::new(&self.state);
+                let _waiter = Waiter::new(self.state());
                 self.block(deadline, timeout, |look| self.try_take(me, look))?
             }
         };
         let held = Held(self);
         if let Some(readers) = &self.readers {
-            let _waiter = Waiter::new(&self.state);
+            let _waiter = Waiter::new(self.state());
             self.block(deadline, timeout, |_| readers.are_gone().then_some(()))?;
         }
         held.keep();
@@ -240,7 +255,7 @@ impl Core {
     ) -> Result<R, Error> {
         let mut looked = Instant::now();
         loop {
-            let turn = self.state.turn();
+            let turn = self.state().turn();
             // By the clock, since wake-ups and signals may end every wait before its time is up.
             let now = Instant::now();
             let look = now.saturating_duration_since(looked) >= INTERVAL;

@@ -105,13 +105,13 @@ impl<'a, T: Pod> OwnerDied<'a, T> {
 
     /// The data are fine, or have been made so: the lock is an ordinary one again.
     pub fn recover(self) -> Guard<'a, T> {
-        self.guard.lock.core.set_clean(Clean::Yes);
+        self.guard.lock.core.set_clean(Clean::YES);
         self.guard
     }
 
     /// The data are not to be saved: everybody who locks is told so, until somebody resets them.
     pub fn poison(self) {
-        self.guard.lock.core.set_clean(Clean::Poisoned);
+        self.guard.lock.core.set_clean(Clean::POISONED);
     }
 
     pub(super) fn name(&self) -> &str {

@@ -16,6 +16,7 @@ mod sentinel;
 
 pub use self::barrier::{Barrier, BarrierWaitResult};
 pub use self::condvar::Condvar;
+pub(crate) use self::core::LockWords;
 pub use self::error::{LockError, LockResult};
 pub use self::event::Event;
 pub use self::guard::{Guard, OwnerDied};

@@ -132,7 +132,11 @@ impl<T: Pod> Mutex<T> {
     /// # Errors
     ///
     /// As for [`lock`](Self::lock); `Ok(None)` if somebody holds it.
+    #[inline]
     pub fn try_lock(&self) -> Result<Option<super::Guard<'_, T>>, LockError<'_, T>> {
+        if let Some(taken) = self.lock.core.take_at_once() {
+            return self.lock.finish(taken).map(Some);
+        }
         match self.lock.core.try_take_now()? {
             Some(taken) => self.lock.finish(taken).map(Some),
             None => Ok(None),
@@ -147,7 +151,11 @@ impl<T: Pod> Mutex<T> {
     ///
     /// As for [`lock`](Self::lock), and of kind [`TimedOut`](sinew_core::ErrorKind::TimedOut) when the time
     /// is up, if there is a `timeout`.
+    #[inline]
     pub fn blocking_lock(&self, timeout: Option<Duration>) -> LockResult<'_, T> {
+        if let Some(taken) = self.lock.core.take_at_once() {
+            return self.lock.finish(taken);
+        }
         let taken = self.lock.core.blocking_take(timeout)?;
         self.lock.finish(taken)
     }
@@ -177,13 +185,13 @@ impl<'a, T: Pod> Future for Lock<'a, T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let lock = self.lock;
         if !self.slow.is_begun() {
             ready!(budget::poll(cx));
-            if let Some(taken) = self.lock.core.take_at_once() {
-                return Poll::Ready(self.lock.finish(taken));
+            if let Some(taken) = lock.core.take_at_once() {
+                return Poll::Ready(lock.finish(taken));
             }
         }
-        let lock = self.lock;
         Poll::Ready(match ready!(self.slow.poll(cx, || lock.core.take())) {
             Ok(taken) => lock.finish(taken),
             Err(error) => Err(LockError::Failed(error)),

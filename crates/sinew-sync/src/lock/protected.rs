@@ -45,15 +45,15 @@ impl<T: Pod> Protected<T> {
     /// Of a lock that was taken.
     #[inline]
     pub(super) fn finish(&self, Taken(clean): Taken) -> LockResult<'_, T> {
-        match (clean, self.load()) {
-            (Clean::Yes, Ok(value)) => Ok(Guard::new(self, value)),
-            (clean, value) => self.finish_unclean(clean, value),
+        match self.load() {
+            Ok(value) if clean == Clean::YES => Ok(Guard::new(self, value)),
+            value => self.finish_unclean(clean, value),
         }
     }
 
     #[cold]
     fn finish_unclean(&self, clean: Clean, value: Result<T, Error>) -> LockResult<'_, T> {
-        if clean == Clean::Poisoned {
+        if clean.is_poisoned() {
             self.core.unlock();
             return Err(LockError::Poisoned(poisoned(self.core.name())));
         }
@@ -84,7 +84,7 @@ impl<T: Pod> Protected<T> {
         let Taken(_) = self.core.take().await?;
         let stored = self.store(value);
         if stored.is_ok() {
-            self.core.set_clean(Clean::Yes);
+            self.core.set_clean(Clean::YES);
         }
         self.core.unlock();
         stored

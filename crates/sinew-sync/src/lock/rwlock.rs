@@ -266,7 +266,7 @@ impl<T: Pod> RwLock<T> {
         if self.lock.core.state().owner() != 0 {
             return Ok(None);
         }
-        if self.lock.core.clean() == Clean::OwnerDied {
+        if self.lock.core.clean() == Clean::OWNER_DIED {
             return self.try_inherit();
         }
         let Some(index) = self.readers.enter(me) else {
@@ -281,12 +281,12 @@ impl<T: Pod> RwLock<T> {
             return Ok(None);
         }
         match self.lock.core.clean() {
-            Clean::Yes => {}
-            Clean::OwnerDied => {
+            Clean::YES => {}
+            Clean::OWNER_DIED => {
                 drop(place);
                 return self.try_inherit();
             }
-            Clean::Poisoned => {
+            _ => {
                 return Err(LockError::Poisoned(poisoned(self.lock.core.name())));
             }
         }

@@ -154,8 +154,11 @@ impl Semaphore {
 
     /// Takes a unit if there is one.
     #[doc(alias = "sem_trywait")]
+    #[inline]
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.state.try_acquire().then(|| Permit::new(self))
+        self.state
+            .try_acquire()
+            .then(|| Permit::new(self, &self.state))
     }
 
     /// As [`acquire`](Self::acquire), for a thread that is not part of a runtime.
@@ -165,10 +168,17 @@ impl Semaphore {
     /// # Errors
     ///
     /// Of kind [`TimedOut`](ErrorKind::TimedOut) when the time is up, if there is a `timeout`.
+    #[inline]
     pub fn blocking_acquire(&self, timeout: Option<Duration>) -> Result<Permit<'_>, Error> {
-        if self.state.try_acquire() {
-            return Ok(Permit::new(self));
+        if !self.state.try_acquire() {
+            self.block(timeout)?;
         }
+        Ok(Permit::new(self, &self.state))
+    }
+
+    /// Takes a unit for good, blocking the thread.
+    #[cold]
+    fn block(&self, timeout: Option<Duration>) -> Result<(), Error> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let waiter = Waiter::new(&self.state);
         while !waiter.try_acquire() {
@@ -180,7 +190,7 @@ impl Semaphore {
             let _any = sys::wait(&self.word, 0, left);
         }
         waiter.done();
-        Ok(Permit::new(self))
+        Ok(())
     }
 
     /// Gives a unit, and wakes a waiter.
@@ -193,12 +203,16 @@ impl Semaphore {
     pub fn post(&self) -> Result<(), Error> {
         match self.state.post() {
             Some(true) => {
-                sys::wake(&self.word, 1);
+                self.wake();
                 Ok(())
             }
             Some(false) => Ok(()),
             None => Err(self.overflow()),
         }
+    }
+
+    fn wake(&self) {
+        sys::wake(&self.word, 1);
     }
 
     #[cold]
@@ -270,15 +284,16 @@ impl<'a> Future for Acquire<'a> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let semaphore = self.semaphore;
         if !self.slow.is_begun() {
             ready!(budget::poll(cx));
-            if self.semaphore.state.try_acquire() {
-                return Poll::Ready(Ok(Permit::new(self.semaphore)));
+            let state: &SemaphoreState = &semaphore.state;
+            if state.try_acquire() {
+                return Poll::Ready(Ok(Permit::new(semaphore, state)));
             }
         }
-        let semaphore = self.semaphore;
         ready!(self.slow.poll(cx, || semaphore.take()))?;
-        Poll::Ready(Ok(Permit::new(semaphore)))
+        Poll::Ready(Ok(Permit::new(semaphore, &semaphore.state)))
     }
 }
 

@@ -1,32 +1,39 @@
+use sinew_ring::sync::SemaphoreState;
+
 use super::Semaphore;
 
 /// A unit of a [`Semaphore`], given back on drop.
 #[derive(Debug)]
 #[must_use = "dropped, it gives the unit back at once"]
 pub struct Permit<'a> {
-    semaphore: Option<&'a Semaphore>,
+    semaphore: &'a Semaphore,
+    /// Of the semaphore, unless the unit is kept for good.
+    state: Option<&'a SemaphoreState>,
 }
 
 impl<'a> Permit<'a> {
     #[inline]
-    pub(super) fn new(semaphore: &'a Semaphore) -> Self {
+    pub(super) fn new(semaphore: &'a Semaphore, state: &'a SemaphoreState) -> Self {
         Self {
-            semaphore: Some(semaphore),
+            semaphore,
+            state: Some(state),
         }
     }
 
     /// Keeps the unit for good, as where somebody else posts.
     pub fn forget(mut self) {
-        self.semaphore = None;
+        self.state = None;
     }
 }
 
 impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(semaphore) = self.semaphore {
-            // At the largest value there is no room for it, and nobody waits.
-            let _overflow = semaphore.post();
+        // At the largest value there is no room for it, and nobody waits.
+        if let Some(state) = self.state
+            && let Some(true) = state.post()
+        {
+            self.semaphore.wake();
         }
     }
 }

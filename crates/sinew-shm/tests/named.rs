@@ -687,6 +687,67 @@ async fn what_is_no_channel_is_refused() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
 }
 
+/// Memory of another user, if this test can have such: a place of each kind.
+fn of_another_user(directory: &std::path::Path, uid: u32) -> Option<(Vec<Place>, Name, SysvShm)> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: memory of another user: only root can give a file away");
+        return None;
+    }
+    let path = directory.join("ring");
+    std::fs::write(&path, vec![0; 8192]).unwrap();
+    let name = Name::new();
+    name.shm().size(8192).open().unwrap();
+    for file in [path.clone(), format!("/dev/shm{}", name.0).into()] {
+        std::os::unix::fs::chown(file, Some(uid), None).unwrap();
+    }
+    let mut places: Vec<Place> = vec![MappedFile::new(&path).create(true).into()];
+    places.push(name.shm().into());
+    // A region that was opened by the caller.
+    places.push(MappedFile::new(&path).open().unwrap().into());
+    let mut ipcmk = std::process::Command::new("ipcmk");
+    std::os::unix::process::CommandExt::uid(&mut ipcmk, uid);
+    let made = match ipcmk.args(["-M", "8192", "-p", "0666"]).output() {
+        Ok(output) => String::from_utf8(output.stdout).unwrap(),
+        Err(error) => {
+            eprintln!("skipped: a segment of another user: ipcmk: {error}");
+            return None;
+        }
+    };
+    let id = made.rsplit(' ').next().unwrap().trim().parse().unwrap();
+    let segment = SysvShm::new(SysvTarget::Id(id));
+    // `open_sender` lays a channel only where it may create.
+    let keep = segment.clone().remove_on_drop(true);
+    places.push(segment.open().unwrap().into());
+    Some((places, name, keep))
+}
+
+#[tokio::test]
+async fn memory_of_another_user_is_refused_unless_allowed() {
+    const UID: u32 = 54_321;
+    let directory = tempfile::tempdir().unwrap();
+    let Some((places, _name, segment)) = of_another_user(directory.path(), UID) else {
+        return;
+    };
+    let _removed_with_this = segment.open().unwrap();
+    for place in places {
+        let others = Options::new().allow_uid(UID + 1);
+        for error in [
+            Options::new().open_sender(place.clone()).await.unwrap_err(),
+            others.open_receiver(place.clone()).await.unwrap_err(),
+            Options::new().blocking_open_sender(place.clone()).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+            let text = error.to_string();
+            assert!(text.contains("uid 54321") && text.contains("allow_uid"), "{text}");
+        }
+        let allowed = Options::new().allow_uid(1).allow_uid(UID);
+        let mut sender = allowed.open_sender(place.clone()).await.unwrap();
+        let mut receiver = allowed.open_receiver(place).await.unwrap();
+        sender.send("trusted").await.unwrap();
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "trusted");
+    }
+}
+
 #[tokio::test]
 async fn cursors_and_lengths_that_cannot_be() {
     const PUBLISHED: usize = 512;

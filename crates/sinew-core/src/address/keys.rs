@@ -234,6 +234,7 @@ const FUTEX: &[Key] = &[
 ];
 
 const REGION: &[Key] = &[
+    key("allow-uid", Kind::Integer(0, u32::MAX as i64 - 1)),
     flag("create"),
     flag("exclusive"),
     key("max-message", Kind::Size),
@@ -245,6 +246,7 @@ const REGION: &[Key] = &[
 ];
 
 const SYSVSHM: &[Key] = &[
+    key("allow-uid", Kind::Integer(0, u32::MAX as i64 - 1)),
     flag("create"),
     flag("exclusive"),
     key("max-message", Kind::Size),

@@ -53,6 +53,8 @@
 //!
 //! Both processes write to the same memory: a malicious one can change what the other sends and receives, and make it wait. It cannot make it read or write
 //! out of bounds, or fault: cursors and lengths are checked, and a region that is truncated becomes an error.
+//! Memory that belongs to somebody else than root or this process's user is refused, unless [`Options::allow_uid`] says
+//! otherwise.
 //! Between peers that do not trust each other use a [`Channel`](crate::Channel). Processes in different pid
 //! namespaces take each other for dead, and cannot share such a channel.
 //!
@@ -62,6 +64,7 @@ mod block;
 mod claim;
 mod duplex;
 mod options;
+mod owner;
 mod place;
 mod receiver;
 mod rest;

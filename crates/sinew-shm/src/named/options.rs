@@ -5,6 +5,7 @@ use sinew_core::{Error, ErrorKind};
 use sinew_memory::Region;
 
 use super::block::{self, Block, CAPACITY_MAX, CAPACITY_MIN, Found, Wish};
+use super::owner;
 use super::place::Place;
 use super::{Receiver, Sender};
 use crate::wait::Wait;
@@ -50,6 +51,7 @@ pub struct Options {
     pub(super) spin_limit: Duration,
     pub(super) await_successor: bool,
     timeout: Option<Duration>,
+    allowed: Vec<u32>,
 }
 
 impl Default for Options {
@@ -68,6 +70,7 @@ impl Options {
             spin_limit: crate::options::SPIN_LIMIT,
             await_successor: false,
             timeout: None,
+            allowed: Vec::new(),
         }
     }
 
@@ -117,12 +120,23 @@ impl Options {
         self
     }
 
+    /// Trusts memory that belongs to this user, besides that of root and of the process's own effective user. May be
+    /// called for several. Default: nobody else.
+    ///
+    /// The owner of the memory can change what is sent through it, or the permissions that keep others from doing so.
+    /// So a name that was taken by a stranger is refused, rather than used.
+    #[must_use]
+    pub fn allow_uid(mut self, uid: u32) -> Self {
+        self.allowed.push(uid);
+        self
+    }
+
     /// Opens the end that sends.
     ///
     /// # Errors
     ///
-    /// Those of opening the region; of kind [`Refused`](ErrorKind::Refused) if a process that lives has this end,
-    /// [`Protocol`](ErrorKind::Protocol) if something else than a channel is there, or one of another version or
+    /// Those of opening the region; of kind [`Refused`](ErrorKind::Refused) if a process that lives has this end, or
+    /// the memory belongs to a user who is not [trusted](Self::allow_uid); [`Protocol`](ErrorKind::Protocol) if something else than a channel is there, or one of another version or
     /// that was cut off, [`Corrupted`](ErrorKind::Corrupted) if its cursors cannot be, [`TimedOut`](ErrorKind::TimedOut)
     /// if there was none in time, and [`InvalidInput`](ErrorKind::InvalidInput) for a capacity, or a longest message, that it does not have.
     ///
@@ -192,6 +206,7 @@ struct Opening {
     start: usize,
     wish: Wish,
     timeout: Option<Duration>,
+    allowed: Vec<u32>,
     begun: Instant,
 }
 
@@ -220,6 +235,7 @@ impl Opening {
             region: None,
             start: 0,
             timeout: options.timeout,
+            allowed: options.allowed.clone(),
             begun: Instant::now(),
         })
     }
@@ -245,15 +261,17 @@ impl Opening {
             None => {
                 let blocks = usize::try_from(self.wish.blocks).unwrap_or(usize::MAX);
                 let bytes = |capacity| block::size(capacity).saturating_mul(blocks);
-                match self
+                let opened = self
                     .place
-                    .open(self.wish.capacity.map(bytes), bytes(CAPACITY))
-                {
+                    .open(self.wish.capacity.map(bytes), bytes(CAPACITY));
+                let region = match opened {
                     Err(error) if !self.wish.lay && is_missing(&error) => {
                         return Ok(Found::Later(error));
                     }
                     opened => opened?,
-                }
+                };
+                owner::check(&region, &self.allowed)?;
+                region
             }
         };
         let found = Block::open(&region, self.start, self.wish);

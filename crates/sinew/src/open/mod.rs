@@ -209,6 +209,7 @@ macro_rules! dispatch {
 ///
 /// | parameter | default | |
 /// |---|---|---|
+/// | `allow-uid` | | trust memory that belongs to this user, besides root's and that of this process's user |
 /// | `create` | | make the memory, and lay the channel, where there is none |
 /// | `exclusive` | | with `create`: fail where there is memory of that name |
 /// | `max-message` | what fits into the ring | the longest message; a channel that is there must take as long ones |

@@ -42,6 +42,9 @@ fn options(address: &Address) -> Result<Options, Error> {
     if let Some(bytes) = address.size("max-message")? {
         options = options.max_message(bytes);
     }
+    if let Some(uid) = address.parse_param::<u32>("allow-uid")? {
+        options = options.allow_uid(uid);
+    }
     if let Some(timeout) = address.duration("timeout")? {
         options = options.timeout(timeout);
     }

@@ -656,10 +656,13 @@ async fn what_is_no_channel_is_refused() {
     };
     let mut early = vec![0; 8192];
     early[100..105].copy_from_slice(b"first");
-    let cases: [(&str, Vec<u8>, &str); 9] = [
+    let cases: [(&str, Vec<u8>, &str); 12] = [
         ("foreign", vec![b'x'; 8192], "something else"),
         ("foreign behind zeros", early, "something else"),
-        ("version", change(16, 2), "of version 2"),
+        ("version 1", change(16, 1), "of version 1"),
+        ("version 3", change(16, 3), "of version 3"),
+        ("feature", change(48, 0x18), "requires feature bit 3,"),
+        ("last feature", change(48, 1 << 63), "requires feature bit 63,"),
         ("capacity", change(24, 4095), "what cannot be"),
         ("huge", change(24, 1 << 40), "what cannot be"),
         ("longer than there is", change(24, 1 << 20), "truncated"),
@@ -693,17 +696,20 @@ fn of_another_user(directory: &std::path::Path, uid: u32) -> Option<(Vec<Place>,
         eprintln!("skipped: memory of another user: only root can give a file away");
         return None;
     }
-    let path = directory.join("ring");
-    std::fs::write(&path, vec![0; 8192]).unwrap();
+    let files = [directory.join("ring"), directory.join("region")];
+    for file in &files {
+        std::fs::write(file, vec![0; 8192]).unwrap();
+    }
     let name = Name::new();
     name.shm().size(8192).open().unwrap();
-    for file in [path.clone(), format!("/dev/shm{}", name.0).into()] {
+    let [path, region] = files;
+    for file in [&path, &region, &format!("/dev/shm{}", name.0).into()] {
         std::os::unix::fs::chown(file, Some(uid), None).unwrap();
     }
-    let mut places: Vec<Place> = vec![MappedFile::new(&path).create(true).into()];
+    let mut places: Vec<Place> = vec![MappedFile::new(path).create(true).into()];
     places.push(name.shm().into());
     // A region that was opened by the caller.
-    places.push(MappedFile::new(&path).open().unwrap().into());
+    places.push(MappedFile::new(region).open().unwrap().into());
     let mut ipcmk = std::process::Command::new("ipcmk");
     std::os::unix::process::CommandExt::uid(&mut ipcmk, uid);
     let made = match ipcmk.args(["-M", "8192", "-p", "0666"]).output() {
@@ -715,7 +721,7 @@ fn of_another_user(directory: &std::path::Path, uid: u32) -> Option<(Vec<Place>,
     };
     let id = made.rsplit(' ').next().unwrap().trim().parse().unwrap();
     let segment = SysvShm::new(SysvTarget::Id(id));
-    // `open_sender` lays a channel only where it may create.
+    // A region may be laid, and a segment that is named by its id may not.
     let keep = segment.clone().remove_on_drop(true);
     places.push(segment.open().unwrap().into());
     Some((places, name, keep))

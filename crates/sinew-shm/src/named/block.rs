@@ -38,13 +38,6 @@ pub(super) enum Role {
 }
 
 impl Role {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Sender => "sender",
-            Self::Receiver => "receiver",
-        }
-    }
-
     pub(super) fn other(self) -> Self {
         match self {
             Self::Sender => Self::Receiver,
@@ -63,6 +56,8 @@ pub(super) const SLOT_EPOCH: usize = 1;
 pub(super) const SLOT_ENDED: usize = 2;
 /// Of a sender: where the frame ends that told of a death last.
 pub(super) const SLOT_TOLD: usize = 3;
+/// Of a receiver: the last label that it has consumed.
+pub(super) const SLOT_LABEL: usize = 2;
 /// Four words: see `tally`.
 pub(super) const SLOT_TALLY: usize = 4;
 

@@ -5,6 +5,8 @@ use sinew_core::{Error, ErrorKind};
 use sinew_memory::Region;
 
 use super::block::{self, Block, CAPACITY_MAX, CAPACITY_MIN, Found, Wish};
+use super::duplex::{self, Side};
+use super::label::{Incoming, Outgoing};
 use super::owner;
 use super::place::Place;
 use super::{Receiver, Sender};
@@ -145,7 +147,7 @@ impl Options {
     /// Cancel safe: dropped before it is ready, it may have made the region, and laid the channel.
     pub async fn open_sender(&self, place: impl Into<Place> + Send) -> Result<Sender, Error> {
         let mut opening = Opening::new(self, place.into(), 1)?;
-        Sender::open(opening.finish().await?, self)
+        Sender::open(opening.finish().await?, self, Outgoing::Plain)
     }
 
     /// Opens the end that receives.
@@ -159,25 +161,66 @@ impl Options {
     /// As for [`open_sender`](Self::open_sender).
     pub async fn open_receiver(&self, place: impl Into<Place> + Send) -> Result<Receiver, Error> {
         let mut opening = Opening::new(self, place.into(), 1)?;
-        Receiver::open(opening.finish().await?, self)
+        Receiver::open(opening.finish().await?, self, Incoming::Plain)
     }
 
-    /// Opens both directions of a channel that has two, each with a ring of its own. The other end does the
-    /// same; which of them came first does not matter.
+    /// Opens the server's side of a channel of [two directions](super#two-directions): what it sends and what it
+    /// receives. The other process opens the [client's](Self::open_client); either may come first.
     ///
     /// # Errors
     ///
-    /// As for [`open_sender`](Self::open_sender); of kind [`Refused`](ErrorKind::Refused) if there are two already.
+    /// As for [`open_sender`](Self::open_sender); of kind [`Refused`](ErrorKind::Refused) if there is a server.
     ///
     /// # Cancel safety
     ///
     /// As for [`open_sender`](Self::open_sender).
-    pub async fn open(&self, place: impl Into<Place> + Send) -> Result<(Sender, Receiver), Error> {
-        let mut first = Opening::new(self, place.into(), 2)?;
-        let there = first.finish().await?;
-        let mut second = first.next(&there);
-        let back = second.finish().await?;
-        super::duplex::open(there, back, self)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use sinew_memory::Region;
+    /// # use sinew_shm::named::Options;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sinew_core::Error> {
+    /// # let region = Region::anonymous(65536)?;
+    /// let (mut answers, mut requests) = Options::new().open_server(region.clone()).await?;
+    /// let (mut sender, mut receiver) = Options::new().open_client(region).await?;
+    /// sender.send("ping").await?;
+    /// assert_eq!(requests.recv().await?.as_deref(), Some(&b"ping"[..]));
+    /// answers.send("pong").await?;
+    /// assert_eq!(receiver.recv().await?.as_deref(), Some(&b"pong"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn open_server(
+        &self,
+        place: impl Into<Place> + Send,
+    ) -> Result<(Sender, Receiver), Error> {
+        self.open_side(place.into(), Side::Server).await
+    }
+
+    /// Opens the client's side of a channel of [two directions](super#two-directions).
+    ///
+    /// # Errors
+    ///
+    /// As for [`open_sender`](Self::open_sender); of kind [`Refused`](ErrorKind::Refused) if there is a client.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`open_sender`](Self::open_sender).
+    pub async fn open_client(
+        &self,
+        place: impl Into<Place> + Send,
+    ) -> Result<(Sender, Receiver), Error> {
+        self.open_side(place.into(), Side::Client).await
+    }
+
+    async fn open_side(&self, place: Place, side: Side) -> Result<(Sender, Receiver), Error> {
+        let mut first = Opening::new(self, place, 2)?;
+        let requests = first.finish().await?;
+        let mut second = first.next(&requests);
+        let answers = second.finish().await?;
+        duplex::open(requests, answers, side, self)
     }
 
     /// As [`open_sender`](Self::open_sender), for a thread that is not part of a runtime.
@@ -186,7 +229,8 @@ impl Options {
     ///
     /// As for [`open_sender`](Self::open_sender).
     pub fn blocking_open_sender(&self, place: impl Into<Place>) -> Result<Sender, Error> {
-        Sender::open(Opening::new(self, place.into(), 1)?.block()?, self)
+        let block = Opening::new(self, place.into(), 1)?.block()?;
+        Sender::open(block, self, Outgoing::Plain)
     }
 
     /// As [`open_receiver`](Self::open_receiver), for a thread that is not part of a runtime.
@@ -195,7 +239,8 @@ impl Options {
     ///
     /// As for [`open_sender`](Self::open_sender).
     pub fn blocking_open_receiver(&self, place: impl Into<Place>) -> Result<Receiver, Error> {
-        Receiver::open(Opening::new(self, place.into(), 1)?.block()?, self)
+        let block = Opening::new(self, place.into(), 1)?.block()?;
+        Receiver::open(block, self, Incoming::Plain)
     }
 }
 

@@ -975,7 +975,11 @@ async fn what_is_no_channel_is_refused() {
         ("version 1", change(16, 1), "of version 1"),
         ("version 3", change(16, 3), "of version 3"),
         ("feature", change(48, 0x18), "requires feature bit 3,"),
-        ("last feature", change(48, 1 << 63), "requires feature bit 63,"),
+        (
+            "last feature",
+            change(48, 1 << 63),
+            "requires feature bit 63,",
+        ),
         ("capacity", change(24, 4095), "what cannot be"),
         ("huge", change(24, 1 << 40), "what cannot be"),
         ("longer than there is", change(24, 1 << 20), "truncated"),
@@ -1053,11 +1057,16 @@ async fn memory_of_another_user_is_refused_unless_allowed() {
         for error in [
             Options::new().open_sender(place.clone()).await.unwrap_err(),
             others.open_receiver(place.clone()).await.unwrap_err(),
-            Options::new().blocking_open_sender(place.clone()).unwrap_err(),
+            Options::new()
+                .blocking_open_sender(place.clone())
+                .unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
             let text = error.to_string();
-            assert!(text.contains("uid 54321") && text.contains("allow_uid"), "{text}");
+            assert!(
+                text.contains("uid 54321") && text.contains("allow_uid"),
+                "{text}"
+            );
         }
         let allowed = Options::new().allow_uid(1).allow_uid(UID);
         let mut sender = allowed.open_sender(place.clone()).await.unwrap();

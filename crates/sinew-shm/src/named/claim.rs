@@ -35,7 +35,9 @@ impl Claim {
         let peer = block.slot(role.other())?;
         let (bell, peer_bell) = (block.bell(role)?, block.bell(role.other())?);
         let predecessor = take(&slot, me, holder, block.region().name())?;
-        let epoch = slot[SLOT_EPOCH].fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        let epoch = slot[SLOT_EPOCH]
+            .fetch_add(1, Ordering::AcqRel)
+            .wrapping_add(1);
         let claim = Self {
             block,
             me,

@@ -82,6 +82,8 @@ mod block;
 mod claim;
 mod duplex;
 mod label;
+#[cfg(test)]
+mod model;
 mod options;
 mod owner;
 mod place;

@@ -64,11 +64,7 @@ enum Item {
 }
 
 impl Receiver {
-    pub(super) fn open(
-        block: Block,
-        options: &Options,
-        incoming: Incoming,
-    ) -> Result<Self, Error> {
+    pub(super) fn open(block: Block, options: &Options, incoming: Incoming) -> Result<Self, Error> {
         let (claim, _predecessor) = Claim::new(block, Role::Receiver, incoming.holder())?;
         let resumed = resume_consumer(claim.block()).and_then(|consumer| {
             let tally = Tally::resume(claim.slot().clone(), consumer.position());

@@ -19,7 +19,7 @@ pub(super) struct Found {
 }
 
 /// What a sender does before anything else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Plan {
     /// `ended` is about a frame that the receiver has not come to yet. Otherwise it is to be zero.
     pub(super) keep_ended: bool,

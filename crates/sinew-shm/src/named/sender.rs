@@ -58,11 +58,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub(super) fn open(
-        block: Block,
-        options: &Options,
-        outgoing: Outgoing,
-    ) -> Result<Self, Error> {
+    pub(super) fn open(block: Block, options: &Options, outgoing: Outgoing) -> Result<Self, Error> {
         let (mut claim, predecessor) = Claim::new(block, Role::Sender, outgoing.holder())?;
         let resumed = resume_producer(claim.block()).and_then(|mut producer| {
             let tally = Tally::resume(claim.slot().clone(), producer.position());

@@ -65,7 +65,7 @@ pub(crate) const STAGES: &[Stage] = &[
 /// Round trips until an empty message, then one way until the next, which is answered by how many came.
 async fn exchange(stage: &'static Stage, place: Place, argument: String) -> Result<Shown, Error> {
     let options = Options::new().capacity(CAPACITY);
-    let (mut sender, mut receiver): (Sender, Receiver) = options.open(place).await?;
+    let (mut sender, mut receiver): (Sender, Receiver) = options.open_server(place).await?;
     let child = second::command(stage, argument)?.spawn()?;
     let mut shown = Shown::default();
     let mut number = 0;
@@ -106,7 +106,7 @@ async fn exchange(stage: &'static Stage, place: Place, argument: String) -> Resu
 }
 
 async fn serve(place: Place) -> Result<(), Error> {
-    let (mut sender, mut receiver) = Options::new().open(place).await?;
+    let (mut sender, mut receiver) = Options::new().open_client(place).await?;
     let mut message = Vec::with_capacity(SMALL);
     for number in 0.. {
         message.clear();

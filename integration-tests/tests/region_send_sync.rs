@@ -30,7 +30,8 @@ async fn futures() {
     let options = Options::new();
     sendable(&options.open_sender(region.clone()));
     sendable(&options.open_receiver(region.clone()));
-    sendable(&options.open(region.clone()));
+    sendable(&options.open_server(region.clone()));
+    sendable(&options.open_client(region.clone()));
     let mut sender = options.open_sender(region.clone()).await.unwrap();
     let mut receiver = options.open_receiver(region).await.unwrap();
     sendable(&sender.send("by reference"));

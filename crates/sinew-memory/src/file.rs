@@ -334,6 +334,7 @@ impl Spec {
             writable: !self.read_only,
             created,
             name: name.to_string(),
+            owner: Some(found.st_uid),
             origin: Origin::File {
                 path: path.to_path_buf(),
                 file: (found.st_dev, found.st_ino),

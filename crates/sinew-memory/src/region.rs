@@ -57,6 +57,7 @@ struct Inner {
     writable: bool,
     created: bool,
     name: String,
+    owner: Option<u32>,
     origin: Origin,
     remove_on_drop: bool,
 }
@@ -79,6 +80,7 @@ pub(crate) struct Parts {
     pub(crate) writable: bool,
     pub(crate) created: bool,
     pub(crate) name: String,
+    pub(crate) owner: Option<u32>,
     pub(crate) origin: Origin,
     pub(crate) remove_on_drop: bool,
     /// Bytes of a page, if others can truncate it.
@@ -135,6 +137,7 @@ impl Region {
                 writable: true,
                 created: true,
                 name: "memfd".to_owned(),
+                owner: None,
                 origin: Origin::Nameless,
                 remove_on_drop: false,
                 shrinks: Some(memfd::page_size(fd)),
@@ -169,6 +172,7 @@ impl Region {
             writable: true,
             created: false,
             name: name.to_owned(),
+            owner: Some(stat.st_uid),
             origin: Origin::Nameless,
             remove_on_drop: false,
             shrinks: Some(memfd::page_size(fd)),
@@ -184,6 +188,7 @@ impl Region {
                 writable: true,
                 created: true,
                 name: name.into(),
+                owner: None,
                 origin: Origin::Nameless,
                 remove_on_drop: false,
             }),
@@ -206,6 +211,7 @@ impl Region {
                 writable: parts.writable,
                 created: parts.created,
                 name: parts.name,
+                owner: parts.owner,
                 origin: parts.origin,
                 remove_on_drop: parts.remove_on_drop,
             }),
@@ -234,6 +240,14 @@ impl Region {
     /// What it is, for messages: a path or a name.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// Returns the user who owned the file, or the SysV segment, when it was opened; `None` for memory without a name.
+    ///
+    /// The owner may change the permissions and the content at any time, so a program that trusts the content trusts
+    /// that user. A SysV segment can also be changed by its [creator](crate::SysvStat::creator_uid).
+    pub fn owner_uid(&self) -> Option<u32> {
+        self.inner.owner
     }
 
     /// Whether opening it made it, rather than found it.

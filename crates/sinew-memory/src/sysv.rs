@@ -66,6 +66,8 @@ pub struct SysvStat {
     pub gid: u32,
     /// How often it is attached.
     pub attachments: u64,
+    /// The user who made it, and who keeps the owner's rights when it is given to another.
+    pub creator_uid: u32,
     /// The process that made it.
     pub creator_pid: i32,
     /// The process that attached or detached it last.
@@ -293,6 +295,7 @@ impl SysvShm {
                 SysvTarget::Private | SysvTarget::Key(0) => SysvTarget::Id(id).to_string(),
                 target => target.to_string(),
             },
+            owner: Some(stat.uid),
             origin: Origin::Sysv { id },
             remove_on_drop: self.remove_on_drop,
             shrinks: None,
@@ -333,6 +336,7 @@ fn stat(id: i32) -> Result<SysvStat, Errno> {
         uid: stat.shm_perm.uid,
         gid: stat.shm_perm.gid,
         attachments: u64::from(stat.shm_nattch),
+        creator_uid: stat.shm_perm.cuid,
         creator_pid: stat.shm_cpid,
         last_pid: stat.shm_lpid,
         removed: mode & 0o1000 != 0,

@@ -119,6 +119,26 @@ fn permissions_are_exact_whatever_the_umask() {
 }
 
 #[test]
+fn the_owner_is_known() {
+    let me = rustix::process::geteuid().as_raw();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let file = MappedFile::new(&path).create(true).size(1);
+    assert_eq!(file.open().unwrap().owner_uid(), Some(me));
+    let key = Key::new();
+    let segment = SysvShm::new(key.0).create(true).size(1).open().unwrap();
+    assert_eq!(segment.owner_uid(), Some(me));
+    assert_eq!(segment.sysv_stat().unwrap().creator_uid, me);
+    assert_eq!(Region::anonymous(1).unwrap().owner_uid(), None);
+    if me != 0 {
+        eprintln!("skipped: a file of another user: only root can give one away");
+        return;
+    }
+    std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
+    assert_eq!(file.open().unwrap().owner_uid(), Some(12_345));
+}
+
+#[test]
 fn reading_alone() {
     let name = Name::new();
     let writer = PosixShm::new(&name.0)

@@ -578,27 +578,340 @@ async fn shown_again_until_it_is_committed() {
     assert_eq!(receiver.consumed(), 2);
 }
 
+/// The region of a channel of two directions.
+fn duplex_region() -> Region {
+    Region::memfd(2 * (4096 + CAPACITY as usize)).unwrap().0
+}
+
+/// Where the second ring begins.
+const ANSWERS: usize = 4096 + CAPACITY as usize;
+
+/// As if the process that had both ends of the client had been killed.
+fn kill_client(ends: (Sender, Receiver), region: &Region) {
+    kill(ends.0, region, SENDER);
+    kill(ends.1, region, ANSWERS + RECEIVER);
+}
+
+/// As if the process that had both ends of the server had been killed.
+fn kill_server(ends: (Sender, Receiver), region: &Region) {
+    kill(ends.0, region, ANSWERS + SENDER);
+    kill(ends.1, region, RECEIVER);
+}
+
+async fn next(receiver: &mut Receiver) -> Bytes {
+    bounded(receiver.recv()).await.unwrap().unwrap()
+}
+
 #[tokio::test]
-async fn both_directions() {
-    let region = Region::memfd(2 * (4096 + 4096)).unwrap().0;
-    for _ in 0..3 {
-        let (mut left, mut from_right) = Options::new().open(region.clone()).await.unwrap();
-        let (mut right, mut from_left) = Options::new().open(region.clone()).await.unwrap();
-        let error = Options::new().open(region.clone()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
-        left.send("to the right").await.unwrap();
-        right.send("to the left").await.unwrap();
-        let received = bounded(from_left.recv()).await.unwrap();
-        assert_eq!(received.unwrap(), "to the right");
-        let received = bounded(from_right.recv()).await.unwrap();
-        assert_eq!(received.unwrap(), "to the left");
-        left.close().await.unwrap();
-        right.close().await.unwrap();
-        assert_eq!(bounded(from_left.recv()).await.unwrap(), None);
-        assert_eq!(bounded(from_right.recv()).await.unwrap(), None);
+async fn the_sides_are_fixed() {
+    let region = duplex_region();
+    let options = Options::new();
+    for client_first in [false, true, false] {
+        let (mut server, mut client);
+        if client_first {
+            client = options.open_client(region.clone()).await.unwrap();
+            server = options.open_server(region.clone()).await.unwrap();
+        } else {
+            server = options.open_server(region.clone()).await.unwrap();
+            client = options.open_client(region.clone()).await.unwrap();
+        }
+        let me = std::process::id().to_string();
+        for (error, side) in [
+            (options.open_server(region.clone()).await.err(), "a server"),
+            (options.open_client(region.clone()).await.err(), "a client"),
+        ] {
+            let error = error.unwrap();
+            assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+            let text = error.to_string();
+            assert!(text.contains(side) && text.contains(&me), "{text}");
+        }
+        client.0.send("to the server").await.unwrap();
+        assert_eq!(next(&mut server.1).await, "to the server");
+        server.0.send("to the client").await.unwrap();
+        assert_eq!(next(&mut client.1).await, "to the client");
+        client.0.close().await.unwrap();
+        assert_eq!(bounded(server.1.recv()).await.unwrap(), None);
+        // The client has closed one half, and may have an answer to the other.
+        server.0.send("the last answer").await.unwrap();
+        server.0.close().await.unwrap();
+        assert_eq!(next(&mut client.1).await, "the last answer");
+        assert_eq!(bounded(client.1.recv()).await.unwrap(), None);
+        assert_eq!(client.1.skipped(), 0);
     }
-    let error = Options::new().open_sender(region).await.unwrap_err();
+    let error = options.open_sender(region).await.unwrap_err();
     assert!(error.to_string().contains("two directions"), "{error}");
+}
+
+#[tokio::test]
+async fn a_successor_of_a_client_takes_the_clients_ends_and_none_of_its_answers() {
+    let region = duplex_region();
+    let options = options().await_successor(true);
+    let mut server = options.open_server(region.clone()).await.unwrap();
+    let mut client = options.open_client(region.clone()).await.unwrap();
+    for number in 0..3_u8 {
+        client.0.send(format!("question {number}")).await.unwrap();
+        client.0.send("question without answer yet").await.unwrap();
+        let question = next(&mut server.1).await;
+        assert_eq!(question, format!("question {number}"));
+        // Two answers, of which one is received.
+        server.0.send(format!("answer {number}")).await.unwrap();
+        server.0.send("more").await.unwrap();
+        assert_eq!(next(&mut client.1).await, format!("answer {number}"));
+        kill_client(client, &region);
+
+        client = options.open_client(region.clone()).await.unwrap();
+        assert_eq!(client.1.skipped(), 0);
+        // What the first client has asked is answered, and the answer is not the second one's.
+        assert_eq!(next(&mut server.1).await, "question without answer yet");
+        server.0.send("late").await.unwrap();
+        is_crash(bounded(server.1.recv()).await);
+        server.0.send("too late").await.unwrap();
+        assert!(bounded_out(client.1.recv()).await);
+        assert_eq!(client.1.skipped(), 3);
+        client.0.send("mine").await.unwrap();
+        assert_eq!(next(&mut server.1).await, "mine");
+        server.0.send("yours").await.unwrap();
+        assert_eq!(next(&mut client.1).await, "yours");
+        assert_eq!(client.1.skipped(), 3);
+    }
+    assert_eq!(client.1.consumed(), server.0.published());
+}
+
+/// Whether nothing comes for a while.
+async fn bounded_out<T>(work: impl Future<Output = T>) -> bool {
+    tokio::time::timeout(Duration::from_millis(20), work)
+        .await
+        .is_err()
+}
+
+#[tokio::test]
+async fn a_message_is_for_the_client_that_the_server_knew_when_it_was_sent() {
+    let region = duplex_region();
+    let options = options().await_successor(true);
+    let mut server = options.open_server(region.clone()).await.unwrap();
+    // Before any client was heard of: for the first that receives it.
+    server.0.send("hello").await.unwrap();
+    let mut client = options.open_client(region.clone()).await.unwrap();
+    assert_eq!(next(&mut client.1).await, "hello");
+    // The next has sent nothing, and the server hears of it all the same.
+    for _ in 0..3 {
+        assert!(matches!(server.1.try_recv(), Err(TryRecvError::Empty)));
+        server.0.send("to you").await.unwrap();
+        assert_eq!(next(&mut client.1).await, "to you");
+        client = {
+            drop(client);
+            options.open_client(region.clone()).await.unwrap()
+        };
+        // It has not heard of it yet.
+        server.0.send("to the last one").await.unwrap();
+        assert!(bounded_out(client.1.recv()).await);
+        assert_eq!(client.1.skipped(), 1);
+    }
+
+    // Handed over while there was no room: for whom it was meant then.
+    client.0.send("a question").await.unwrap();
+    assert_eq!(next(&mut server.1).await, "a question");
+    let mut count = 0;
+    while server.0.try_send([7; 100]).is_ok() {
+        count += 1;
+    }
+    let sink = &mut server.0;
+    futures::future::poll_fn(|cx| {
+        assert!(sink.poll_ready_unpin(cx).is_ready());
+        sink.start_send_unpin(Bytes::from(vec![8; 100])).unwrap();
+        assert!(sink.poll_flush_unpin(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    kill_client(client, &region);
+    let mut client = options.open_client(region.clone()).await.unwrap();
+    client.0.send("another").await.unwrap();
+    is_crash(bounded(server.1.recv()).await);
+    assert_eq!(next(&mut server.1).await, "another");
+    let sent = server.0.send("to another");
+    let (sent, received) = bounded(async { tokio::join!(sent, client.1.recv()) }).await;
+    sent.unwrap();
+    assert_eq!(received.unwrap().unwrap(), "to another");
+    assert_eq!(client.1.skipped(), count + 1);
+}
+
+#[tokio::test]
+async fn a_successor_of_a_server_goes_on_with_the_same_client() {
+    let region = duplex_region();
+    let options = options().await_successor(true);
+    let mut client = options.open_client(region.clone()).await.unwrap();
+    let mut server = options.open_server(region.clone()).await.unwrap();
+    for _ in 0..3 {
+        client.0.send("one").await.unwrap();
+        client.0.send("two").await.unwrap();
+        assert_eq!(next(&mut server.1).await, "one");
+        kill_server(server, &region);
+        server = options.open_server(region.clone()).await.unwrap();
+        is_crash(bounded(client.1.recv()).await);
+        // The label before it was consumed by the one that died.
+        assert_eq!(next(&mut server.1).await, "two");
+        server.0.send("second").await.unwrap();
+        assert_eq!(next(&mut client.1).await, "second");
+        // Both die: what is told to the next client is what happens in its own time.
+        client.0.send("three").await.unwrap();
+        kill_client(client, &region);
+        kill_server(server, &region);
+        server = options.open_server(region.clone()).await.unwrap();
+        client = options.open_client(region.clone()).await.unwrap();
+        assert_eq!(next(&mut server.1).await, "three");
+        server.0.send("to the dead one").await.unwrap();
+        client.0.send("four").await.unwrap();
+        is_crash(bounded(server.1.recv()).await);
+        assert_eq!(next(&mut server.1).await, "four");
+        server.0.send("fourth").await.unwrap();
+        assert_eq!(next(&mut client.1).await, "fourth");
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_not_told_of_ends_before_its_time() {
+    let region = duplex_region();
+    let options = options();
+    drop(options.open_server(region.clone()).await.unwrap());
+    let mut client = options.open_client(region.clone()).await.unwrap();
+    assert!(matches!(client.1.try_recv(), Err(TryRecvError::Empty)));
+    let server = options.open_server(region.clone()).await.unwrap();
+    drop(server);
+    assert_eq!(bounded(client.1.recv()).await.unwrap(), None);
+}
+
+/// With its label the longest message would not fit: the label goes ahead.
+#[tokio::test]
+async fn the_longest_messages_of_two_directions() {
+    for way in 0..3 {
+        let region = duplex_region();
+        let mut client = options().open_client(region.clone()).await.unwrap();
+        let longest = usize::try_from(client.0.max_message()).unwrap();
+        let mut server = options().open_server(region.clone()).await.unwrap();
+        let message = vec![7; longest];
+        // With what takes the label's room away from it.
+        server.0.send("x").await.unwrap();
+        client.0.send("x").await.unwrap();
+        assert_eq!(next(&mut server.1).await, "x");
+        let (answers, receiver) = (&mut server.0, &mut client.1);
+        let sent = async {
+            match way {
+                0 => answers.send(&message).await.unwrap(),
+                1 => {
+                    let bytes = Bytes::from(message.clone());
+                    SinkExt::send(answers, bytes).await.unwrap();
+                }
+                _ => {
+                    while answers.try_send(&message).is_err() {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        };
+        let received = async {
+            assert_eq!(receiver.recv().await.unwrap().unwrap(), "x");
+            assert_eq!(receiver.recv().await.unwrap().unwrap(), message);
+        };
+        bounded(async { tokio::join!(sent, received) }).await;
+    }
+    // A thread.
+    let region = duplex_region();
+    let mut client = options().open_client(region.clone()).await.unwrap();
+    let mut server = options().open_server(region.clone()).await.unwrap();
+    let longest = vec![7; usize::try_from(client.0.max_message()).unwrap()];
+    let thread = std::thread::spawn({
+        let longest = longest.clone();
+        move || client.0.blocking_send(longest).map(|()| client)
+    });
+    let received = bounded(server.1.recv()).await.unwrap().unwrap();
+    assert_eq!(received, longest);
+    thread.join().unwrap().unwrap();
+}
+
+/// Servers and clients that come, go and die at any point between two calls: no client gets an answer to a question
+/// of another, and each answer to its own that a server has sent.
+#[tokio::test]
+async fn lives_of_servers_and_clients() {
+    let options = options().await_successor(true);
+    for seed in 1..=500_u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut below = |most: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % most
+        };
+        let region = duplex_region();
+        let mut server = options.open_server(region.clone()).await.unwrap();
+        let mut client = options.open_client(region.clone()).await.unwrap();
+        // The questions that are with the server, and have no answer yet.
+        let mut open = std::collections::VecDeque::new();
+        // The answers to the present client that are under way.
+        let mut under_way = std::collections::VecDeque::new();
+        let (mut life, mut asked) = (0_u64, 0_u64);
+        for _ in 0..300 {
+            match below(12) {
+                0..3 => {
+                    let question = [life.to_le_bytes(), asked.to_le_bytes()].concat();
+                    asked += u64::from(client.0.try_send(question).is_ok());
+                }
+                3..6 => {
+                    if open.is_empty()
+                        && let Ok(question) = server.1.try_recv()
+                    {
+                        open.push_back(question);
+                    }
+                }
+                6..9 => {
+                    if let Some(question) = open.pop_front() {
+                        match server.0.try_send(question.clone()) {
+                            Ok(()) if question[..8] == life.to_le_bytes() => {
+                                under_way.push_back(question);
+                            }
+                            Ok(()) => {}
+                            Err(_) => open.push_front(question),
+                        }
+                    }
+                }
+                9 => match client.1.try_recv() {
+                    Ok(answer) => {
+                        assert_eq!(Some(answer), under_way.pop_front(), "seed {seed}");
+                    }
+                    Err(TryRecvError::Empty) => assert!(under_way.is_empty(), "seed {seed}"),
+                    Err(TryRecvError::Failed(error)) => assert!(error.is_peer_crashed()),
+                    Err(error) => panic!("seed {seed}: {error}"),
+                },
+                10 => {
+                    match below(2) {
+                        0 => kill_client(client, &region),
+                        _ => drop(client),
+                    }
+                    life += 1;
+                    under_way.clear();
+                    client = options.open_client(region.clone()).await.unwrap();
+                }
+                _ => {
+                    match below(2) {
+                        0 => kill_server(server, &region),
+                        _ => drop(server),
+                    }
+                    open.clear();
+                    server = options.open_server(region.clone()).await.unwrap();
+                }
+            }
+        }
+        while let Some(answer) = under_way.pop_front() {
+            let received = loop {
+                match bounded(client.1.recv()).await {
+                    Err(error) if error.is_peer_crashed() => {}
+                    received => break received.unwrap().unwrap(),
+                }
+            };
+            assert_eq!(received, answer, "seed {seed}");
+        }
+        assert!(client.1.try_recv().is_err(), "seed {seed}");
+        assert!(asked > 10, "seed {seed}");
+    }
 }
 
 #[tokio::test]
@@ -656,10 +969,17 @@ async fn what_is_no_channel_is_refused() {
     };
     let mut early = vec![0; 8192];
     early[100..105].copy_from_slice(b"first");
-    let cases: [(&str, Vec<u8>, &str); 9] = [
+    let cases: [(&str, Vec<u8>, &str); 12] = [
         ("foreign", vec![b'x'; 8192], "something else"),
         ("foreign behind zeros", early, "something else"),
-        ("version", change(16, 2), "of version 2"),
+        ("version 1", change(16, 1), "of version 1"),
+        ("version 3", change(16, 3), "of version 3"),
+        ("feature", change(48, 0x18), "requires feature bit 3,"),
+        (
+            "last feature",
+            change(48, 1 << 63),
+            "requires feature bit 63,",
+        ),
         ("capacity", change(24, 4095), "what cannot be"),
         ("huge", change(24, 1 << 40), "what cannot be"),
         ("longer than there is", change(24, 1 << 20), "truncated"),
@@ -685,6 +1005,75 @@ async fn what_is_no_channel_is_refused() {
     let file = MappedFile::new(read_only).read_only(true);
     let error = Options::new().open_receiver(file).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+}
+
+/// Memory of another user, if this test can have such: a place of each kind.
+fn of_another_user(directory: &std::path::Path, uid: u32) -> Option<(Vec<Place>, Name, SysvShm)> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: memory of another user: only root can give a file away");
+        return None;
+    }
+    let files = [directory.join("ring"), directory.join("region")];
+    for file in &files {
+        std::fs::write(file, vec![0; 8192]).unwrap();
+    }
+    let name = Name::new();
+    name.shm().size(8192).open().unwrap();
+    let [path, region] = files;
+    for file in [&path, &region, &format!("/dev/shm{}", name.0).into()] {
+        std::os::unix::fs::chown(file, Some(uid), None).unwrap();
+    }
+    let mut places: Vec<Place> = vec![MappedFile::new(path).create(true).into()];
+    places.push(name.shm().into());
+    // A region that was opened by the caller.
+    places.push(MappedFile::new(region).open().unwrap().into());
+    let mut ipcmk = std::process::Command::new("ipcmk");
+    std::os::unix::process::CommandExt::uid(&mut ipcmk, uid);
+    let made = match ipcmk.args(["-M", "8192", "-p", "0666"]).output() {
+        Ok(output) => String::from_utf8(output.stdout).unwrap(),
+        Err(error) => {
+            eprintln!("skipped: a segment of another user: ipcmk: {error}");
+            return None;
+        }
+    };
+    let id = made.rsplit(' ').next().unwrap().trim().parse().unwrap();
+    let segment = SysvShm::new(SysvTarget::Id(id));
+    // A region may be laid, and a segment that is named by its id may not.
+    let keep = segment.clone().remove_on_drop(true);
+    places.push(segment.open().unwrap().into());
+    Some((places, name, keep))
+}
+
+#[tokio::test]
+async fn memory_of_another_user_is_refused_unless_allowed() {
+    const UID: u32 = 54_321;
+    let directory = tempfile::tempdir().unwrap();
+    let Some((places, _name, segment)) = of_another_user(directory.path(), UID) else {
+        return;
+    };
+    let _removed_with_this = segment.open().unwrap();
+    for place in places {
+        let others = Options::new().allow_uid(UID + 1);
+        for error in [
+            Options::new().open_sender(place.clone()).await.unwrap_err(),
+            others.open_receiver(place.clone()).await.unwrap_err(),
+            Options::new()
+                .blocking_open_sender(place.clone())
+                .unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+            let text = error.to_string();
+            assert!(
+                text.contains("uid 54321") && text.contains("allow_uid"),
+                "{text}"
+            );
+        }
+        let allowed = Options::new().allow_uid(1).allow_uid(UID);
+        let mut sender = allowed.open_sender(place.clone()).await.unwrap();
+        let mut receiver = allowed.open_receiver(place).await.unwrap();
+        sender.send("trusted").await.unwrap();
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "trusted");
+    }
 }
 
 #[tokio::test]

@@ -94,16 +94,44 @@ async fn one_direction_in_either_order_and_again() {
 #[tokio::test]
 async fn both_directions() {
     let names = Names::new();
-    for address in names.addresses("?create&wait=park") {
-        let (mut left, mut from_right) = sinew::open(&address).await.unwrap();
-        let (mut right, mut from_left) = sinew::open(&address).await.unwrap();
+    let servers = names.addresses("?create&wait=park&listen");
+    for (address, listening) in names.addresses("?create&wait=park").iter().zip(&servers) {
+        let (mut left, mut from_right) = sinew::open(address).await.unwrap();
+        let (mut right, mut from_left) = sinew::open(listening).await.unwrap();
         left.send(Message::from("ping")).await.unwrap();
         assert_eq!(next(&mut from_left).await.payload(), "ping");
         right.send(Message::from("pong")).await.unwrap();
         assert_eq!(next(&mut from_right).await.payload(), "pong");
-        let error = sinew::open(&address).await.err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        for (address, side) in [(address, "a client"), (listening, "a server")] {
+            let error = sinew::open(address).await.err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+            assert!(error.to_string().contains(side), "{error}");
+        }
+        for error in [
+            sinew::open_sender(listening).await.err().unwrap(),
+            sinew::open_receiver(listening).await.err().unwrap(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::InvalidAddress, "{error}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_stranger_is_allowed_by_the_address() {
+    let names = Names::new();
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: memory of another user: only root can give a file away");
+        return;
+    }
+    let path = names.directory.path().join("ring");
+    std::fs::write(&path, vec![0; 8192]).unwrap();
+    std::os::unix::fs::chown(&path, Some(54_321), None).unwrap();
+    let [.., refused] = names.addresses("?create&allow-uid=54322");
+    let error = sinew::open_sender(&refused).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains("allow-uid"), "{error}");
+    let [.., allowed] = names.addresses("?create&allow-uid=54321");
+    sinew::open_sender(&allowed).await.unwrap();
 }
 
 #[tokio::test]

@@ -234,8 +234,10 @@ const FUTEX: &[Key] = &[
 ];
 
 const REGION: &[Key] = &[
+    key("allow-uid", Kind::Integer(0, u32::MAX as i64 - 1)),
     flag("create"),
     flag("exclusive"),
+    flag("listen"),
     key("max-message", Kind::Size),
     key("mode", Kind::Mode),
     key("size", Kind::Size),
@@ -245,8 +247,10 @@ const REGION: &[Key] = &[
 ];
 
 const SYSVSHM: &[Key] = &[
+    key("allow-uid", Kind::Integer(0, u32::MAX as i64 - 1)),
     flag("create"),
     flag("exclusive"),
+    flag("listen"),
     key("max-message", Kind::Size),
     key("mode", Kind::Mode),
     key("project", Kind::Integer(1, 255)),

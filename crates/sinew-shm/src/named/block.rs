@@ -10,7 +10,9 @@ use sinew_sync::{Process, Word};
 const MAGIC: u64 = u64::from_le_bytes(*b"SINEWRNG");
 /// While it is being laid.
 const LAYING: u64 = u64::from_le_bytes(*b"SINEWNEW");
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
+/// Features that this version knows, and may be required to have: a bit each.
+const FEATURES: u64 = 0;
 
 /// The words at the beginning.
 const HEAD_MAGIC: usize = 0;
@@ -19,6 +21,10 @@ const HEAD_VERSION: usize = 2;
 const HEAD_CAPACITY: usize = 3;
 const HEAD_MAX_MESSAGE: usize = 4;
 const HEAD_BLOCKS: usize = 5;
+/// Features without which the channel must not be used.
+const HEAD_REQUIRED: usize = 6;
+/// Words of the header.
+const HEAD: usize = 7;
 
 /// The smallest and the largest ring, bytes.
 pub(super) const CAPACITY_MIN: u64 = 4096;
@@ -32,13 +38,6 @@ pub(super) enum Role {
 }
 
 impl Role {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Sender => "sender",
-            Self::Receiver => "receiver",
-        }
-    }
-
     pub(super) fn other(self) -> Self {
         match self {
             Self::Sender => Self::Receiver,
@@ -57,6 +56,8 @@ pub(super) const SLOT_EPOCH: usize = 1;
 pub(super) const SLOT_ENDED: usize = 2;
 /// Of a sender: where the frame ends that told of a death last.
 pub(super) const SLOT_TOLD: usize = 3;
+/// Of a receiver: the last label that it has consumed.
+pub(super) const SLOT_LABEL: usize = 2;
 /// Four words: see `tally`.
 pub(super) const SLOT_TALLY: usize = 4;
 
@@ -153,7 +154,7 @@ impl Block {
                 )));
         }
         let me = Process::current()?.to_word();
-        let head = region.view::<[AtomicU64; 6]>(start)?;
+        let head = region.view::<[AtomicU64; HEAD]>(start)?;
         loop {
             let magic = head[HEAD_MAGIC].load(Ordering::Acquire);
             let maker = head[HEAD_MAKER].load(Ordering::Acquire);
@@ -199,7 +200,7 @@ impl Block {
     fn lay(
         region: &Region,
         start: usize,
-        head: &View<[AtomicU64; 6]>,
+        head: &View<[AtomicU64; HEAD]>,
         wish: Wish,
     ) -> Result<(), Error> {
         let laid = Self::measure(region, start, wish).and_then(|(capacity, max_message)| {
@@ -211,6 +212,7 @@ impl Block {
             head[HEAD_CAPACITY].store(capacity, Ordering::Relaxed);
             head[HEAD_MAX_MESSAGE].store(max_message, Ordering::Relaxed);
             head[HEAD_BLOCKS].store(wish.blocks, Ordering::Relaxed);
+            head[HEAD_REQUIRED].store(FEATURES, Ordering::Relaxed);
             // Last, for those who wait for it.
             head[HEAD_MAGIC].store(MAGIC, Ordering::Release);
             region.check_intact()
@@ -251,7 +253,7 @@ impl Block {
     fn check(
         region: &Region,
         start: usize,
-        head: &View<[AtomicU64; 6]>,
+        head: &View<[AtomicU64; HEAD]>,
         wish: Wish,
     ) -> Result<Self, Error> {
         let [version, capacity, max_message, blocks] =
@@ -266,6 +268,16 @@ impl Block {
             return wrong(
                 format!("the channel there is of version {version}, and this is {VERSION}"),
                 "use the same version of sinew at both ends, or remove it",
+            );
+        }
+        let unknown = head[HEAD_REQUIRED].load(Ordering::Relaxed) & !FEATURES;
+        if unknown != 0 {
+            return wrong(
+                format!(
+                    "the channel there requires feature bit {}, which this version does not know",
+                    unknown.trailing_zeros()
+                ),
+                "use the version of sinew that made it, or remove it",
             );
         }
         if !capacity.is_power_of_two()

@@ -12,6 +12,7 @@ use super::block::{Block, Role, SLOT_ENDED, SLOT_EPOCH, SLOT_HOLDER, Slot};
 pub(super) struct Claim {
     block: Block,
     me: u64,
+    epoch: u64,
     /// What takes this process's place when it goes: nobody, or somebody whose death is still to be told.
     after: u64,
     given_back: bool,
@@ -23,15 +24,24 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Takes an end that nobody has, or that a process had which has died: then that is the second value.
-    pub(super) fn new(block: Block, role: Role) -> Result<(Self, Option<Process>), Error> {
+    /// The error calls the present holder `holder`.
+    pub(super) fn new(
+        block: Block,
+        role: Role,
+        holder: &str,
+    ) -> Result<(Self, Option<Process>), Error> {
         let me = Process::current()?.to_word();
         let slot = block.slot(role)?;
         let peer = block.slot(role.other())?;
         let (bell, peer_bell) = (block.bell(role)?, block.bell(role.other())?);
-        let predecessor = take(&slot, me, role, block.region().name())?;
+        let predecessor = take(&slot, me, holder, block.region().name())?;
+        let epoch = slot[SLOT_EPOCH]
+            .fetch_add(1, Ordering::AcqRel)
+            .wrapping_add(1);
         let claim = Self {
             block,
             me,
+            epoch,
             after: 0,
             given_back: false,
             slot,
@@ -39,7 +49,6 @@ impl Claim {
             bell,
             peer_bell,
         };
-        claim.slot[SLOT_EPOCH].fetch_add(1, Ordering::AcqRel);
         // The predecessor may have died before it came to ring.
         claim.ring();
         Ok((claim, predecessor))
@@ -47,6 +56,11 @@ impl Claim {
 
     pub(super) fn block(&self) -> &Block {
         &self.block
+    }
+
+    /// How often this end was taken, this time included.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     pub(super) fn slot(&self) -> &Slot {
@@ -115,15 +129,15 @@ impl Claim {
     }
 }
 
-fn take(slot: &Slot, me: u64, role: Role, name: &str) -> Result<Option<Process>, Error> {
+fn take(slot: &Slot, me: u64, who: &str, name: &str) -> Result<Option<Process>, Error> {
     loop {
         let holder = slot[SLOT_HOLDER].load(Ordering::Acquire);
         let process = Process::from_word(holder);
         if holder != 0 && !process.has_ended() {
-            let (role, pid) = (role.name(), process.pid());
+            let pid = process.pid();
             return Err(Error::new(ErrorKind::Refused, "open")
                 .with_address(name)
-                .with_reason(format!("a {role} is already attached: pid {pid}"))
+                .with_reason(format!("a {who} is already attached: pid {pid}"))
                 .with_remedy("end it first: there is one at a time"));
         }
         let taken =

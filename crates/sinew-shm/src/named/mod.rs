@@ -49,10 +49,30 @@
 //!   [recoverable](sinew_core::Error::is_recoverable) error, and goes on with the next sender; a full
 //!   sender waits for the next receiver.
 //!
+//! # Two directions
+//!
+//! A channel of two directions has a ring for each, and two fixed sides: the server's, which
+//! [`open_server`](Options::open_server) opens, and the client's, which [`open_client`](Options::open_client) opens. Each
+//! side has one process at a time. A process that takes over from another takes the ends of the same side.
+//!
+//! - What a client has sent stays for the server, even if that client has gone.
+//! - What the server sends is for one client: for the one that the server's receiver has heard of last when the message
+//!   was handed to [`send`](Sender::send). It hears of a client when it comes to what that client sent, and also if the client
+//!   has only been opened. A message that was sent before any client was heard of is for the first that receives it.
+//! - A client skips what is for an earlier one; [`Receiver::skipped`] says how many messages that were. So the answer to the
+//!   question of a dead client never looks like one to its successor's.
+//! - A client is not told of the ends and deaths of servers before its own time.
+//!
+//! A server that answers each question before it receives the next never answers the wrong client. One that receives
+//! ahead learns from its receiver that a client has died, and drops its answers to that client then; and since a clean close is
+//! not reported with [`Options::await_successor`], it goes without that option.
+//!
 //! # Trust
 //!
 //! Both processes write to the same memory: a malicious one can change what the other sends and receives, and make it wait. It cannot make it read or write
 //! out of bounds, or fault: cursors and lengths are checked, and a region that is truncated becomes an error.
+//! Memory that belongs to somebody else than root or this process's user is refused, unless [`Options::allow_uid`] says
+//! otherwise.
 //! Between peers that do not trust each other use a [`Channel`](crate::Channel). Processes in different pid
 //! namespaces take each other for dead, and cannot share such a channel.
 //!
@@ -61,9 +81,14 @@
 mod block;
 mod claim;
 mod duplex;
+mod label;
+#[cfg(test)]
+mod model;
 mod options;
+mod owner;
 mod place;
 mod receiver;
+mod recovery;
 mod rest;
 mod sender;
 mod sink;
@@ -81,6 +106,8 @@ const FRAME_DATA: u32 = 1;
 const FRAME_END: u32 = 3;
 /// A frame that says that an earlier sender died without having been closed.
 const FRAME_CRASH: u32 = 4;
+/// A frame that says from which client the messages after it are, or for which.
+const FRAME_LABEL: u32 = 5;
 
 /// Bytes of the ring that no message takes: for a crash and an end.
 const SPARE: usize = 16;

@@ -5,6 +5,9 @@ use sinew_core::{Error, ErrorKind};
 use sinew_memory::Region;
 
 use super::block::{self, Block, CAPACITY_MAX, CAPACITY_MIN, Found, Wish};
+use super::duplex::{self, Side};
+use super::label::{Incoming, Outgoing};
+use super::owner;
 use super::place::Place;
 use super::{Receiver, Sender};
 use sinew_core::Wait;
@@ -50,6 +53,7 @@ pub struct Options {
     pub(super) spin_limit: Duration,
     pub(super) await_successor: bool,
     timeout: Option<Duration>,
+    allowed: Vec<u32>,
 }
 
 impl Default for Options {
@@ -68,6 +72,7 @@ impl Options {
             spin_limit: crate::options::SPIN_LIMIT,
             await_successor: false,
             timeout: None,
+            allowed: Vec::new(),
         }
     }
 
@@ -117,12 +122,23 @@ impl Options {
         self
     }
 
+    /// Trusts memory that belongs to this user, besides that of root and of the process's own effective user. May be
+    /// called for several. Default: nobody else.
+    ///
+    /// The owner of the memory can change what is sent through it, or the permissions that keep others from doing so.
+    /// So a name that was taken by a stranger is refused, rather than used.
+    #[must_use]
+    pub fn allow_uid(mut self, uid: u32) -> Self {
+        self.allowed.push(uid);
+        self
+    }
+
     /// Opens the end that sends.
     ///
     /// # Errors
     ///
-    /// Those of opening the region; of kind [`Refused`](ErrorKind::Refused) if a process that lives has this end,
-    /// [`Protocol`](ErrorKind::Protocol) if something else than a channel is there, or one of another version or
+    /// Those of opening the region; of kind [`Refused`](ErrorKind::Refused) if a process that lives has this end, or
+    /// the memory belongs to a user who is not [trusted](Self::allow_uid); [`Protocol`](ErrorKind::Protocol) if something else than a channel is there, or one of another version or
     /// that was cut off, [`Corrupted`](ErrorKind::Corrupted) if its cursors cannot be, [`TimedOut`](ErrorKind::TimedOut)
     /// if there was none in time, and [`InvalidInput`](ErrorKind::InvalidInput) for a capacity, or a longest message, that it does not have.
     ///
@@ -131,7 +147,7 @@ impl Options {
     /// Cancel safe: dropped before it is ready, it may have made the region, and laid the channel.
     pub async fn open_sender(&self, place: impl Into<Place> + Send) -> Result<Sender, Error> {
         let mut opening = Opening::new(self, place.into(), 1)?;
-        Sender::open(opening.finish().await?, self)
+        Sender::open(opening.finish().await?, self, Outgoing::Plain)
     }
 
     /// Opens the end that receives.
@@ -145,25 +161,66 @@ impl Options {
     /// As for [`open_sender`](Self::open_sender).
     pub async fn open_receiver(&self, place: impl Into<Place> + Send) -> Result<Receiver, Error> {
         let mut opening = Opening::new(self, place.into(), 1)?;
-        Receiver::open(opening.finish().await?, self)
+        Receiver::open(opening.finish().await?, self, Incoming::Plain)
     }
 
-    /// Opens both directions of a channel that has two, each with a ring of its own. The other end does the
-    /// same; which of them came first does not matter.
+    /// Opens the server's side of a channel of [two directions](super#two-directions): what it sends and what it
+    /// receives. The other process opens the [client's](Self::open_client); either may come first.
     ///
     /// # Errors
     ///
-    /// As for [`open_sender`](Self::open_sender); of kind [`Refused`](ErrorKind::Refused) if there are two already.
+    /// As for [`open_sender`](Self::open_sender); of kind [`Refused`](ErrorKind::Refused) if there is a server.
     ///
     /// # Cancel safety
     ///
     /// As for [`open_sender`](Self::open_sender).
-    pub async fn open(&self, place: impl Into<Place> + Send) -> Result<(Sender, Receiver), Error> {
-        let mut first = Opening::new(self, place.into(), 2)?;
-        let there = first.finish().await?;
-        let mut second = first.next(&there);
-        let back = second.finish().await?;
-        super::duplex::open(there, back, self)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use sinew_memory::Region;
+    /// # use sinew_shm::named::Options;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sinew_core::Error> {
+    /// # let region = Region::anonymous(65536)?;
+    /// let (mut answers, mut requests) = Options::new().open_server(region.clone()).await?;
+    /// let (mut sender, mut receiver) = Options::new().open_client(region).await?;
+    /// sender.send("ping").await?;
+    /// assert_eq!(requests.recv().await?.as_deref(), Some(&b"ping"[..]));
+    /// answers.send("pong").await?;
+    /// assert_eq!(receiver.recv().await?.as_deref(), Some(&b"pong"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn open_server(
+        &self,
+        place: impl Into<Place> + Send,
+    ) -> Result<(Sender, Receiver), Error> {
+        self.open_side(place.into(), Side::Server).await
+    }
+
+    /// Opens the client's side of a channel of [two directions](super#two-directions).
+    ///
+    /// # Errors
+    ///
+    /// As for [`open_sender`](Self::open_sender); of kind [`Refused`](ErrorKind::Refused) if there is a client.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`open_sender`](Self::open_sender).
+    pub async fn open_client(
+        &self,
+        place: impl Into<Place> + Send,
+    ) -> Result<(Sender, Receiver), Error> {
+        self.open_side(place.into(), Side::Client).await
+    }
+
+    async fn open_side(&self, place: Place, side: Side) -> Result<(Sender, Receiver), Error> {
+        let mut first = Opening::new(self, place, 2)?;
+        let requests = first.finish().await?;
+        let mut second = first.next(&requests);
+        let answers = second.finish().await?;
+        duplex::open(requests, answers, side, self)
     }
 
     /// As [`open_sender`](Self::open_sender), for a thread that is not part of a runtime.
@@ -172,7 +229,8 @@ impl Options {
     ///
     /// As for [`open_sender`](Self::open_sender).
     pub fn blocking_open_sender(&self, place: impl Into<Place>) -> Result<Sender, Error> {
-        Sender::open(Opening::new(self, place.into(), 1)?.block()?, self)
+        let block = Opening::new(self, place.into(), 1)?.block()?;
+        Sender::open(block, self, Outgoing::Plain)
     }
 
     /// As [`open_receiver`](Self::open_receiver), for a thread that is not part of a runtime.
@@ -181,7 +239,8 @@ impl Options {
     ///
     /// As for [`open_sender`](Self::open_sender).
     pub fn blocking_open_receiver(&self, place: impl Into<Place>) -> Result<Receiver, Error> {
-        Receiver::open(Opening::new(self, place.into(), 1)?.block()?, self)
+        let block = Opening::new(self, place.into(), 1)?.block()?;
+        Receiver::open(block, self, Incoming::Plain)
     }
 }
 
@@ -192,6 +251,7 @@ struct Opening {
     start: usize,
     wish: Wish,
     timeout: Option<Duration>,
+    allowed: Vec<u32>,
     begun: Instant,
 }
 
@@ -220,6 +280,7 @@ impl Opening {
             region: None,
             start: 0,
             timeout: options.timeout,
+            allowed: options.allowed.clone(),
             begun: Instant::now(),
         })
     }
@@ -245,15 +306,17 @@ impl Opening {
             None => {
                 let blocks = usize::try_from(self.wish.blocks).unwrap_or(usize::MAX);
                 let bytes = |capacity| block::size(capacity).saturating_mul(blocks);
-                match self
+                let opened = self
                     .place
-                    .open(self.wish.capacity.map(bytes), bytes(CAPACITY))
-                {
+                    .open(self.wish.capacity.map(bytes), bytes(CAPACITY));
+                let region = match opened {
                     Err(error) if !self.wish.lay && is_missing(&error) => {
                         return Ok(Found::Later(error));
                     }
                     opened => opened?,
-                }
+                };
+                owner::check(&region, &self.allowed)?;
+                region
             }
         };
         let found = Block::open(&region, self.start, self.wish);

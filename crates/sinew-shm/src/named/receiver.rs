@@ -11,13 +11,15 @@ use sinew_core::{AdaptiveSpin, Error, ErrorKind, Looked, Looks, TryRecvError, Wa
 use sinew_ring::{Consumer, ControlBlock, Corruption, Frame, frame_size};
 use sinew_sync::Process;
 
-use super::block::{Block, Role, SLOT_HOLDER};
+use super::block::{Block, Role, SLOT_HOLDER, SLOT_LABEL};
 use super::claim::Claim;
+use super::label::{Incoming, LABEL};
 use super::options::Options;
+use super::recovery;
 use super::rest::Rest;
 use super::sender::{block, corrupted};
 use super::tally::Tally;
-use super::{FRAME_CRASH, FRAME_DATA, FRAME_END};
+use super::{FRAME_CRASH, FRAME_DATA, FRAME_END, FRAME_LABEL};
 use crate::stats::ReceiverStats;
 use crate::sys::{RegionMemory, resume_consumer};
 use crate::turn::Turn;
@@ -36,6 +38,10 @@ pub struct Receiver {
     rest: Rest,
     turn: Turn,
     await_successor: bool,
+    incoming: Incoming,
+    /// The last label that was consumed, by this process or a predecessor.
+    label: u64,
+    skipped: u64,
     /// The stream is over.
     fused: bool,
     /// The oldest message was shown, and not consumed.
@@ -57,8 +63,8 @@ enum Item {
 }
 
 impl Receiver {
-    pub(super) fn open(block: Block, options: &Options) -> Result<Self, Error> {
-        let (claim, _predecessor) = Claim::new(block, Role::Receiver)?;
+    pub(super) fn open(block: Block, options: &Options, incoming: Incoming) -> Result<Self, Error> {
+        let (claim, _predecessor) = Claim::new(block, Role::Receiver, incoming.holder())?;
         let resumed = resume_consumer(claim.block()).and_then(|consumer| {
             let tally = Tally::resume(claim.slot().clone(), consumer.position());
             Ok((consumer, tally.ok_or(Corruption::State)?))
@@ -66,7 +72,12 @@ impl Receiver {
         let (consumer, tally) =
             resumed.map_err(|corruption| corrupted(claim.block(), "open", corruption))?;
         claim.block().region().check_intact()?;
+        let label = claim.slot()[SLOT_LABEL].load(Ordering::Relaxed);
+        incoming.hear(label);
         Ok(Self {
+            incoming,
+            label,
+            skipped: 0,
             consumer,
             tally,
             spin: AdaptiveSpin::new(options.wait, options.spin_limit),
@@ -82,6 +93,14 @@ impl Receiver {
             stats: ReceiverStats::default(),
             claim,
         })
+    }
+
+    /// Makes this the receiver of a client's session, which begins now.
+    pub(super) fn begin(&mut self, session: u64) -> Result<(), Error> {
+        let since = self.claim.block().cursor(Role::Sender)?;
+        let since = since.load(Ordering::Acquire) & !ControlBlock::FLAGS;
+        self.incoming = Incoming::Client { session, since };
+        Ok(())
     }
 
     /// Receives the next message, and consumes it; `None` once the sender was closed and everything was received.
@@ -244,6 +263,12 @@ impl Receiver {
         self.tally.count()
     }
 
+    /// How many messages this client has skipped, as they were for [an earlier one](super#two-directions). They
+    /// count as [consumed](Self::consumed). Zero for all other receivers.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
     /// Bytes of the longest message.
     pub fn max_message(&self) -> u64 {
         self.claim.block().max_message()
@@ -323,10 +348,10 @@ impl Receiver {
                 let cursor = claim.block().cursor(Role::Sender)?;
                 let sender = claim.peer_slot().clone();
                 Ok(move || {
-                    cursor.load(Ordering::Acquire) & !ControlBlock::FLAGS != head
-                        || cursor.region().is_truncated()
-                        || Process::from_word(sender[SLOT_HOLDER].load(Ordering::Acquire))
-                            .has_ended()
+                    let published = cursor.load(Ordering::Acquire) & !ControlBlock::FLAGS;
+                    let holder = sender[SLOT_HOLDER].load(Ordering::Acquire);
+                    let died = Process::from_word(holder).has_ended();
+                    recovery::must_look(published, head, died) || cursor.region().is_truncated()
                 })
             });
             if woken.is_pending() {
@@ -356,16 +381,29 @@ impl Receiver {
                 Err(corruption) => return Err(self.corrupted(corruption)),
             };
             match frame.kind() {
-                FRAME_DATA => return Ok(Some(Item::Message(frame))),
+                FRAME_DATA if self.incoming.takes(self.label) => {
+                    return Ok(Some(Item::Message(frame)));
+                }
+                FRAME_DATA => {
+                    self.consume(frame, 1);
+                    self.skipped += 1;
+                }
                 FRAME_END => {
+                    let told = self.incoming.tells(self.consumer.position());
                     self.consume(frame, 0);
-                    if !self.await_successor {
+                    if told && !self.await_successor {
                         return Ok(Some(Item::Ended));
                     }
                 }
                 FRAME_CRASH => {
+                    let told = self.incoming.tells(self.consumer.position());
                     self.consume(frame, 0);
-                    return Ok(Some(Item::Crashed(None)));
+                    if told {
+                        return Ok(Some(Item::Crashed(None)));
+                    }
+                }
+                FRAME_LABEL if frame.len() == LABEL && !self.incoming.is_plain() => {
+                    self.read_label(frame)?;
                 }
                 kind => {
                     self.check_intact()?;
@@ -383,6 +421,18 @@ impl Receiver {
         }
     }
 
+    fn read_label(&mut self, frame: Frame) -> Result<(), Error> {
+        let mut label = [0; LABEL];
+        self.consumer.copy_to(&frame, 0, &mut label);
+        self.check_intact()?;
+        self.label = u64::from_ne_bytes(label);
+        // Before the frame is released: a successor finds the label in the one place or the other.
+        self.claim.slot()[SLOT_LABEL].store(self.label, Ordering::Release);
+        self.consume(frame, 0);
+        self.incoming.hear(self.label);
+        Ok(())
+    }
+
     /// What has become of the sender, if it has died and everything that it had published is consumed.
     fn fate(&mut self) -> Result<Option<Item>, Error> {
         let Some(dead) = self.claim.peer().filter(|process| process.has_ended()) else {
@@ -397,7 +447,7 @@ impl Receiver {
             return Ok(None);
         }
         // One that was closed, and was about to give its end back, has said so.
-        let closed = ended != 0 && ended == self.consumer.position();
+        let closed = recovery::was_closed(ended, self.consumer.position());
         Ok((!closed).then_some(Item::Crashed(Some(dead))))
     }
 

@@ -11,10 +11,12 @@ use sinew_sync::Process;
 
 use super::block::{Block, Role, SLOT_ENDED, SLOT_HOLDER, SLOT_TOLD, Slot};
 use super::claim::Claim;
+use super::label::{LABEL, Outgoing};
 use super::options::Options;
+use super::recovery::{self, Found, Plan};
 use super::rest::{INTERVAL, Rest};
 use super::tally::Tally;
-use super::{FRAME_CRASH, FRAME_DATA, FRAME_END, SPARE};
+use super::{FRAME_CRASH, FRAME_DATA, FRAME_END, FRAME_LABEL, SPARE};
 use crate::stats::SenderStats;
 use crate::sys::{RegionMemory, resume_producer};
 use crate::turn::Turn;
@@ -32,8 +34,11 @@ pub struct Sender {
     rest: Rest,
     turn: Turn,
     await_successor: bool,
-    /// What the sink took and could not stage yet.
-    pub(super) pending: Option<Bytes>,
+    /// What the sink took and could not stage yet, with its label.
+    pub(super) pending: Option<(Bytes, u64)>,
+    outgoing: Outgoing,
+    /// The label that this process has staged last; `None` if it has staged none, and there has to be one.
+    labelled: Option<u64>,
     /// Messages staged and not yet published.
     staged: u64,
     /// A predecessor whose death is to be told before anything else.
@@ -52,14 +57,14 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub(super) fn open(block: Block, options: &Options) -> Result<Self, Error> {
-        let (mut claim, predecessor) = Claim::new(block, Role::Sender)?;
+    pub(super) fn open(block: Block, options: &Options, outgoing: Outgoing) -> Result<Self, Error> {
+        let (mut claim, predecessor) = Claim::new(block, Role::Sender, outgoing.holder())?;
         let resumed = resume_producer(claim.block()).and_then(|mut producer| {
             let tally = Tally::resume(claim.slot().clone(), producer.position());
-            let told = told(claim.slot(), &mut producer)?;
-            Ok((producer, tally.ok_or(Corruption::State)?, told))
+            let plan = resume(claim.slot(), &mut producer, predecessor.is_some())?;
+            Ok((producer, tally.ok_or(Corruption::State)?, plan))
         });
-        let (producer, tally, told) = match resumed {
+        let (producer, tally, plan) = match resumed {
             Ok(resumed) => resumed,
             Err(corruption) => {
                 if let Some(dead) = predecessor {
@@ -81,8 +86,13 @@ impl Sender {
             turn: Turn::default(),
             await_successor: options.await_successor,
             pending: None,
+            labelled: match outgoing {
+                Outgoing::Plain => Some(0),
+                Outgoing::Client | Outgoing::Server(_) => None,
+            },
+            outgoing,
             staged: 0,
-            dead: predecessor.filter(|_| !told),
+            dead: predecessor.filter(|_| plan.tell),
             gone: gone.map_or(0, Process::to_word),
             epoch: epoch.wrapping_sub(present),
             failed: None,
@@ -94,10 +104,29 @@ impl Sender {
             claim,
         };
         // At once: somebody may be waiting for an answer of the one that died.
-        if sender.stage_crash()? {
-            sender.publish()?;
+        sender.stage_crash()?;
+        if let Outgoing::Client = sender.outgoing {
+            // The server shall hear of this client, even if it only listens; with its first message, if there is
+            // no room now.
+            let _no_room = sender.stage_label(sender.label())?;
         }
+        sender.publish()?;
         Ok(sender)
+    }
+
+    /// The session of the client whose end this is.
+    pub(super) fn session(&self) -> u64 {
+        self.claim.epoch()
+    }
+
+    /// The label of a message that is handed over now.
+    #[inline]
+    pub(super) fn label(&self) -> u64 {
+        match &self.outgoing {
+            Outgoing::Plain => 0,
+            Outgoing::Client => self.session(),
+            Outgoing::Server(heard) => heard.load(Ordering::Acquire),
+        }
     }
 
     /// Sends a message, waiting for room where there is none.
@@ -115,7 +144,8 @@ impl Sender {
     /// Cancel safe: dropped before it is ready, it has sent nothing of the message.
     pub async fn send(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         let payload = payload.as_ref();
-        poll_fn(|cx| self.poll_send(cx, payload)).await
+        let label = self.label();
+        poll_fn(|cx| self.poll_send(cx, payload, label)).await
     }
 
     /// Sends a message if there is room now.
@@ -125,7 +155,8 @@ impl Sender {
     /// [`Full`](TrySendError::Full) if there is none; otherwise as for [`send`](Self::send). The message is handed
     /// back.
     pub fn try_send<T: AsRef<[u8]>>(&mut self, payload: T) -> Result<(), TrySendError<T>> {
-        match self.push(payload.as_ref()) {
+        let label = self.label();
+        match self.push(payload.as_ref(), label) {
             Ok(true) => Ok(()),
             Ok(false) => match self.fate() {
                 Some(error) => Err(TrySendError::closed(payload, error)),
@@ -144,15 +175,17 @@ impl Sender {
     /// As for [`send`](Self::send).
     pub fn blocking_send(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         let payload = payload.as_ref();
+        let label = self.label();
         loop {
-            if self.push(payload)? {
+            if self.push(payload, label)? {
                 return Ok(());
             }
+            let need = self.need(payload.len(), label);
             let bell = self.claim.bell().load(Ordering::SeqCst);
             if let Some(error) = self.fate() {
                 return Err(error);
             }
-            match self.look(self.need(payload.len())) {
+            match self.look(need) {
                 Looked::Ready => continue,
                 Looked::Yield => {
                     std::thread::yield_now();
@@ -160,8 +193,8 @@ impl Sender {
                 }
                 Looked::Park => {}
             }
-            self.arm(self.need(payload.len()));
-            if !self.has_room(self.need(payload.len()))? {
+            self.arm(need);
+            if !self.has_room(need)? {
                 self.stats.parks += 1;
                 block(self.claim.bell(), bell)?;
             }
@@ -234,13 +267,18 @@ impl Sender {
         }
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Poll<Result<(), Error>> {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+        label: u64,
+    ) -> Poll<Result<(), Error>> {
         ready!(self.turn.poll_proceed(cx));
         loop {
-            if self.push(payload)? {
+            if self.push(payload, label)? {
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.poll_blocked(cx, self.need(payload.len())))?;
+            ready!(self.poll_blocked(cx, self.need(payload.len(), label)))?;
         }
     }
 
@@ -250,8 +288,8 @@ impl Sender {
 
     pub(super) fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while !self.stage_pending()? {
-            let len = self.pending.as_ref().map_or(0, Bytes::len);
-            ready!(self.poll_blocked(cx, self.need(len)))?;
+            // It is that of what is pending.
+            ready!(self.poll_blocked(cx, self.need(0, 0)))?;
         }
         Poll::Ready(self.publish())
     }
@@ -269,13 +307,17 @@ impl Sender {
     }
 
     /// Publishes a message, if there is room for it and all that comes before it.
-    fn push(&mut self, payload: &[u8]) -> Result<bool, Error> {
-        if self.dead.is_some() || self.pending.is_some() || self.staged > 0 || self.closed {
-            if !self.stage(payload)? {
-                return Ok(false);
-            }
+    fn push(&mut self, payload: &[u8], label: u64) -> Result<bool, Error> {
+        if self.dead.is_some()
+            || self.pending.is_some()
+            || self.staged > 0
+            || self.closed
+            || self.labelled != Some(label)
+        {
+            let staged = self.stage(payload, label)?;
+            // What came before it too, even if there was no room for this one: it takes room until it is received.
             self.publish()?;
-            return Ok(true);
+            return Ok(staged);
         }
         self.check_open()?;
         self.check_len(payload.len())?;
@@ -301,10 +343,10 @@ impl Sender {
     }
 
     /// Stages a message, if there is room for it and all that comes before it.
-    pub(super) fn stage(&mut self, payload: &[u8]) -> Result<bool, Error> {
+    pub(super) fn stage(&mut self, payload: &[u8], label: u64) -> Result<bool, Error> {
         self.check_open()?;
         self.check_len(payload.len())?;
-        if !self.stage_pending()? || !self.stage_data(payload)? {
+        if !self.stage_pending()? || !self.stage_data(payload, label)? {
             return Ok(false);
         }
         Ok(true)
@@ -312,11 +354,11 @@ impl Sender {
 
     /// False if something is in the way of a message.
     fn stage_pending(&mut self) -> Result<bool, Error> {
-        if let Some(payload) = self.pending.take() {
-            match self.stage_data(&payload) {
+        if let Some((payload, label)) = self.pending.take() {
+            match self.stage_data(&payload, label) {
                 Ok(true) => {}
                 Ok(false) => {
-                    self.pending = Some(payload);
+                    self.pending = Some((payload, label));
                     return Ok(false);
                 }
                 Err(error) => return Err(error),
@@ -325,9 +367,9 @@ impl Sender {
         Ok(true)
     }
 
-    fn stage_data(&mut self, payload: &[u8]) -> Result<bool, Error> {
+    fn stage_data(&mut self, payload: &[u8], label: u64) -> Result<bool, Error> {
         self.check_open()?;
-        if !self.stage_crash()? {
+        if !self.stage_crash()? || !self.stage_label(label)? {
             return Ok(false);
         }
         if !self.has_room(payload.len() + SPARE)? {
@@ -352,6 +394,21 @@ impl Sender {
             self.claim.slot()[SLOT_TOLD].store(end, Ordering::Release);
             self.dead = None;
         }
+        Ok(true)
+    }
+
+    /// Labels the messages that follow, if they are not labelled so already.
+    fn stage_label(&mut self, label: u64) -> Result<bool, Error> {
+        if self.labelled == Some(label) {
+            return Ok(true);
+        }
+        if !self.has_room(LABEL + SPARE)? {
+            return Ok(false);
+        }
+        if let Err(error) = self.producer.stage(FRAME_LABEL, &label.to_ne_bytes()) {
+            return self.refused(error);
+        }
+        self.labelled = Some(label);
         Ok(true)
     }
 
@@ -392,7 +449,8 @@ impl Sender {
         let ended = self.claim.slot()[SLOT_ENDED].load(Ordering::Acquire);
         let position = self.producer.position();
         // An end that nobody has come to yet stands for this one, too.
-        let stands = ended == position && self.producer.refresh().is_ok_and(|at| at < position);
+        let released = self.producer.refresh();
+        let stands = released.is_ok_and(|at| recovery::end_stands(ended, position, at));
         if !stands && self.producer.stage(FRAME_END, &[]).is_ok() {
             let end = self.producer.position();
             self.claim.slot()[SLOT_ENDED].store(end, Ordering::Release);
@@ -445,9 +503,9 @@ impl Sender {
             let receiver = claim.peer_slot().clone();
             Ok(move || {
                 let holder = receiver[SLOT_HOLDER].load(Ordering::Acquire);
-                cursor.load(Ordering::Acquire) & !ControlBlock::FLAGS != released
-                    || cursor.region().is_truncated()
-                    || holder != gone && Process::from_word(holder).has_ended()
+                let died = holder != gone && Process::from_word(holder).has_ended();
+                let cursor_now = cursor.load(Ordering::Acquire) & !ControlBlock::FLAGS;
+                recovery::must_look(cursor_now, released, died) || cursor.region().is_truncated()
             })
         });
         match woken {
@@ -497,9 +555,17 @@ impl Sender {
         spin.look(Looks::SHARED, || producer.has_room(need).unwrap_or(true))
     }
 
-    /// For which payload there has to be room, that one of `len` can be staged.
-    fn need(&self, len: usize) -> usize {
-        self.pending.as_ref().map_or(len, Bytes::len) + SPARE
+    /// For which payload there has to be room, that what comes next can be staged: what is pending, or one of `len`,
+    /// or its label.
+    fn need(&self, len: usize, label: u64) -> usize {
+        let (len, label) = match &self.pending {
+            Some((payload, label)) => (payload.len(), *label),
+            None => (len, label),
+        };
+        match self.labelled == Some(label) {
+            true => len + SPARE,
+            false => LABEL + SPARE,
+        }
     }
 
     fn has_room(&mut self, len: usize) -> Result<bool, Error> {
@@ -590,21 +656,26 @@ impl Sender {
     }
 }
 
-/// Whether a predecessor that died owes nothing: it had come to its end, or had only told of another death, of
-/// which nobody has heard yet.
-fn told(slot: &Slot, producer: &mut Producer<RegionMemory>) -> Result<bool, Corruption> {
-    let position = producer.position();
-    let unread = producer.refresh()? < position;
-    let ended = slot[SLOT_ENDED].load(Ordering::Acquire) == position && position > 0;
-    let told = slot[SLOT_TOLD].load(Ordering::Acquire) == position && unread;
-    // What was read stands for nobody else; and one that died before it published its frame left a mark
-    // where another frame will end.
-    for (mark, stands) in [(SLOT_ENDED, ended && unread), (SLOT_TOLD, told)] {
-        if !stands {
+/// Takes in what the predecessor has left in the slot.
+fn resume(
+    slot: &Slot,
+    producer: &mut Producer<RegionMemory>,
+    died: bool,
+) -> Result<Plan, Corruption> {
+    let found = Found {
+        published: producer.position(),
+        released: producer.refresh()?,
+        ended: slot[SLOT_ENDED].load(Ordering::Acquire),
+        told: slot[SLOT_TOLD].load(Ordering::Acquire),
+        died,
+    };
+    let plan = found.plan();
+    for (mark, keep) in [(SLOT_ENDED, plan.keep_ended), (SLOT_TOLD, plan.keep_told)] {
+        if !keep {
             slot[mark].store(0, Ordering::Release);
         }
     }
-    Ok(ended || told)
+    Ok(plan)
 }
 
 pub(super) fn corrupted(block: &Block, operation: &'static str, corruption: Corruption) -> Error {

@@ -29,8 +29,9 @@ impl Sink<Bytes> for Sender {
         if sender.pending.is_some() {
             return Err(sender.error(unready()));
         }
-        if !sender.stage(&payload)? {
-            sender.pending = Some(payload);
+        let label = sender.label();
+        if !sender.stage(&payload, label)? {
+            sender.pending = Some((payload, label));
         }
         Ok(())
     }

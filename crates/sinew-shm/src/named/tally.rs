@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::block::{SLOT_TALLY, Slot};
+use super::recovery;
 
 /// Two pairs of a cursor and a count. The pair for a cursor is written before the cursor moves there, over the one that is not
 /// the current cursor's: so whenever the process dies, one of them says the truth.
@@ -16,9 +17,10 @@ pub(super) struct Tally {
 impl Tally {
     /// The count at `cursor`; `None` if neither pair is of it.
     pub(super) fn resume(slot: Slot, cursor: u64) -> Option<Self> {
-        let current = (0..2).find(|pair| load(&slot, *pair, 0) == cursor)?;
+        let pair = |pair| (load(&slot, pair, 0), load(&slot, pair, 1));
+        let (current, count) = recovery::count_at([pair(0), pair(1)], cursor)?;
         Some(Self {
-            count: load(&slot, current, 1),
+            count,
             current,
             slot,
         })

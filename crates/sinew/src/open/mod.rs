@@ -204,13 +204,16 @@ macro_rules! dispatch {
 /// A channel laid in POSIX shared memory (`posixshm:/name`), a SysV segment (by its key, `id=` and its id, or a
 /// file for ftok(3), as for `sysvmq:`) or a mapped file (`mmap:/path`). Its two ends meet by the name, in either order, and each may
 /// go and come back: what was sent stays until it is received, also when both are gone. [`open_sender`] and [`open_receiver`]
-/// are the ends of one direction; [`open`] opens a channel with two, at both ends. Everybody who may write to the
+/// are the ends of one direction. [`open`] opens a channel with two: one process has `listen` and is the server, the other
+/// is the client. A client does not receive what the server has sent to an earlier one. Everybody who may write to the
 /// memory has to be trusted.
 ///
 /// | parameter | default | |
 /// |---|---|---|
+/// | `allow-uid` | | trust memory that belongs to this user, besides root's and that of this process's user |
 /// | `create` | | make the memory, and lay the channel, where there is none |
 /// | `exclusive` | | with `create`: fail where there is memory of that name |
+/// | `listen` | | of [`open`]: this process is the server |
 /// | `max-message` | what fits into the ring | the longest message; a channel that is there must take as long ones |
 /// | `mode` | 600 | permissions of memory that is made, exactly |
 /// | `project` | 1 | of `sysvshm:`, the number that ftok(3) takes besides a path |

@@ -5,10 +5,14 @@ use sinew_memory::{MappedFile, PosixShm, SysvShm};
 use sinew_shm::Wait;
 use sinew_shm::named::{Options, Place};
 
-use super::parameters::{exclusive, mode, named, target};
+use super::parameters::{exclusive, invalid, mode, named, target};
 
 pub(super) async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
-    let opened = options(address)?.open(place(address)?).await;
+    let (options, place) = (options(address)?, place(address)?);
+    let opened = match address.flag("listen") {
+        true => options.open_server(place).await,
+        false => options.open_client(place).await,
+    };
     let (sender, receiver) = opened.map_err(|error| named(error, address))?;
     Ok((
         Box::pin(Messages::new(sender)),
@@ -17,6 +21,7 @@ pub(super) async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Erro
 }
 
 pub(super) async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
+    check_one_direction(address)?;
     let sender = options(address)?.open_sender(place(address)?).await;
     Ok(Box::pin(Messages::new(
         sender.map_err(|error| named(error, address))?,
@@ -24,10 +29,22 @@ pub(super) async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
 }
 
 pub(super) async fn open_receiver(address: &Address) -> Result<BoxStream, Error> {
+    check_one_direction(address)?;
     let receiver = options(address)?.open_receiver(place(address)?).await;
     Ok(Box::pin(Messages::new(
         receiver.map_err(|error| named(error, address))?,
     )))
+}
+
+fn check_one_direction(address: &Address) -> Result<(), Error> {
+    match address.flag("listen") {
+        false => Ok(()),
+        true => Err(invalid(
+            address,
+            "`listen` is for both directions, and this end has one",
+            "leave it out, or open both directions",
+        )),
+    }
 }
 
 fn options(address: &Address) -> Result<Options, Error> {
@@ -41,6 +58,9 @@ fn options(address: &Address) -> Result<Options, Error> {
     }
     if let Some(bytes) = address.size("max-message")? {
         options = options.max_message(bytes);
+    }
+    if let Some(uid) = address.parse_param::<u32>("allow-uid")? {
+        options = options.allow_uid(uid);
     }
     if let Some(timeout) = address.duration("timeout")? {
         options = options.timeout(timeout);

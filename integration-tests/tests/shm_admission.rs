@@ -87,7 +87,8 @@ fn the_close_of_a_lingering_socket_blocks() {
     closing.join().unwrap();
 }
 
-/// Packets that bring descriptors which nobody wants, before the handshake, during it and instead of it.
+/// Packets that bring descriptors which nobody wants, before the handshake, during it and instead
+/// of it.
 #[test]
 fn closing_what_a_peer_sends_blocks_nothing() {
     alone("closing_what_a_peer_sends_blocks_nothing", 1, async {
@@ -169,7 +170,8 @@ fn closing_what_an_established_peer_sends_blocks_nothing() {
     );
 }
 
-/// The policy is asked before anything is received: a peer that is not admitted need not say anything.
+/// The policy is asked before anything is received: a peer that is not admitted need not say
+/// anything.
 #[test]
 fn a_peer_that_is_not_admitted_holds_nothing() {
     alone("a_peer_that_is_not_admitted_holds_nothing", 2, async {

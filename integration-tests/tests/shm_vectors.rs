@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use sinew_integration_tests::{MEMORY, RawEnd, Watchdog, frozen};
 use sinew_shm::Options;
 
-/// A file's bytes, `None` for those that may be anything: `size N`, and lines of `OFFSET: BYTES # comment`, both in
-/// hexadecimal.
+/// A file's bytes, `None` for those that may be anything: `size N`, and lines of `OFFSET: BYTES #
+/// comment`, both in hexadecimal.
 fn read(name: &str) -> Vec<Option<u8>> {
     let path = format!(
         "{}/../docs/protocol/vectors/{name}.txt",
@@ -91,8 +91,8 @@ async fn memory_is_that_of_the_document() {
     assert_eq!(channel.recv().await.unwrap().unwrap(), large);
 }
 
-/// Whether these are the control words expected, but for which cursor an armed wait word says, and whether the
-/// last frame went by express.
+/// Whether these are the control words expected, but for which cursor an armed wait word says, and
+/// whether the last frame went by express.
 fn is_asleep(found: &[u8], control: &[Option<u8>]) -> bool {
     let mut control = control.to_vec();
     control[0] = None;

@@ -280,7 +280,8 @@ fn call_membarrier(command: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Registers this process for other processes' global expedited barriers: membarrier(2). Returns whether it is.
+/// Registers this process for other processes' global expedited barriers: membarrier(2). Returns
+/// whether it is.
 ///
 /// Once in a process; a forked child, whose registration is gone, registers anew.
 pub(crate) fn register_membarrier() -> bool {
@@ -296,8 +297,8 @@ pub(crate) fn register_membarrier() -> bool {
     registered
 }
 
-/// Has every running thread of every process that is registered execute a full memory barrier, and
-/// executes one here.
+/// Executes a full memory barrier in every running thread of every registered process, and in this
+/// one.
 ///
 /// # Errors
 ///

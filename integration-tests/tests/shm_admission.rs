@@ -32,6 +32,29 @@ fn alone(name: &'static str, threads: usize, test: impl Future<Output = ()>) {
     builder.enable_all().build().unwrap().block_on(test);
 }
 
+/// Fails unless no more descriptors are open than `before`, and no helper thread is left.
+///
+/// Other threads are the test harness's, which starts one for each test that waits for its turn.
+#[track_caller]
+fn assert_back(before: Resources) {
+    let threads = usize::MAX;
+    Resources { threads, ..before }.assert_back();
+    let is_closer = |task: &std::io::Result<std::fs::DirEntry>| {
+        let name = task.as_ref().map(|task| task.path().join("comm"));
+        name.is_ok_and(|name| {
+            std::fs::read_to_string(name).is_ok_and(|name| name.starts_with("sinew-closer"))
+        })
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .any(|task| is_closer(&task))
+    {
+        assert!(Instant::now() < deadline, "a helper thread is left");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A socket whose last close blocks until its peer has received everything, or `LINGER` is over.
 fn lingering() -> (OwnedFd, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -64,7 +87,8 @@ fn the_close_of_a_lingering_socket_blocks() {
     closing.join().unwrap();
 }
 
-/// Packets that bring descriptors which nobody wants, before the handshake, during it and instead of it.
+/// Packets that bring descriptors which nobody wants, before the handshake, during it and instead
+/// of it.
 #[test]
 fn closing_what_a_peer_sends_blocks_nothing() {
     alone("closing_what_a_peer_sends_blocks_nothing", 1, async {
@@ -100,7 +124,7 @@ fn closing_what_a_peer_sends_blocks_nothing() {
             assert!(theirs.is_hung_up(), "{case}");
             let_go(peer);
         }
-        before.assert_back();
+        assert_back(before);
     });
 }
 
@@ -141,12 +165,13 @@ fn closing_what_an_established_peer_sends_blocks_nothing() {
                 assert!(raw.wire.is_hung_up(), "{case}");
                 let_go(peer);
             }
-            before.assert_back();
+            assert_back(before);
         },
     );
 }
 
-/// The policy is asked before anything is received: a peer that is not admitted need not say anything.
+/// The policy is asked before anything is received: a peer that is not admitted need not say
+/// anything.
 #[test]
 fn a_peer_that_is_not_admitted_holds_nothing() {
     alone("a_peer_that_is_not_admitted_holds_nothing", 2, async {

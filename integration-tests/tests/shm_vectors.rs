@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use sinew_integration_tests::{MEMORY, RawEnd, Watchdog, frozen};
 use sinew_shm::Options;
 
-/// A file's bytes, `None` for those that may be anything: `size N`, and lines of `OFFSET: BYTES # comment`, both in
-/// hexadecimal.
+/// A file's bytes, `None` for those that may be anything: `size N`, and lines of `OFFSET: BYTES #
+/// comment`, both in hexadecimal.
 fn read(name: &str) -> Vec<Option<u8>> {
     let path = format!(
         "{}/../docs/protocol/vectors/{name}.txt",
@@ -76,7 +76,7 @@ async fn memory_is_that_of_the_document() {
     let mut receiving = Box::pin(channel.recv());
     let control = read("control");
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_asleep(&raw.their_control(control.len()), &control) {
+    while !matches(&raw.their_control(control.len()), &control) {
         assert!(
             Instant::now() < deadline,
             "{:02x?}",
@@ -89,13 +89,4 @@ async fn memory_is_that_of_the_document() {
     raw.ring();
     assert_eq!(receiving.await.unwrap().as_deref(), Some(&b""[..]));
     assert_eq!(channel.recv().await.unwrap().unwrap(), large);
-}
-
-/// Whether these are the control words expected, but for which cursor an armed wait word says, and whether the
-/// last frame went by express.
-fn is_asleep(found: &[u8], control: &[Option<u8>]) -> bool {
-    let mut control = control.to_vec();
-    control[0] = None;
-    control[RawEnd::RECEIVER_WAIT..][..8].fill(None);
-    found[RawEnd::RECEIVER_WAIT] & 1 == 1 && matches(found, &control)
 }

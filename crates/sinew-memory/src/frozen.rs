@@ -67,9 +67,9 @@ impl Frozen {
         Ok(Self { fd, len })
     }
 
-    /// Takes a descriptor that a peer sent, after checking that it is a memfd with the seals of a frozen
-    /// one and `len` bytes, all of which are allocated: a page that is not would be charged to this
-    /// process when it is read.
+    /// Takes a descriptor that a peer sent, after checking that it is a memfd with the seals of a
+    /// frozen one and `len` bytes, all of which are allocated: a page that is not would be charged
+    /// to this process when it is read.
     ///
     /// # Errors
     ///
@@ -79,7 +79,8 @@ impl Frozen {
         Ok(Self { fd, len })
     }
 
-    /// Checks what [`from_fd`](Self::from_fd) checks, for a caller that must not close something else.
+    /// Checks what [`from_fd`](Self::from_fd) checks, for a caller that must not close something
+    /// else.
     ///
     /// # Errors
     ///
@@ -106,7 +107,8 @@ impl Frozen {
         self.len == 0
     }
 
-    /// Copies it to the heap, which is cheaper than [`map`](Self::map) for a few pages, and takes no mapping.
+    /// Copies it to the heap, which is cheaper than [`map`](Self::map) for a few pages, and takes
+    /// no mapping.
     ///
     /// # Errors
     ///

@@ -8,8 +8,8 @@ use sinew_core::{Error, ErrorKind};
 
 use crate::file::is_hugetlb;
 
-/// What a kind of memory is sealed with, and what it must not be sealed with. Others, such as the `F_SEAL_EXEC` of
-/// Linux 6.3, make no difference.
+/// What a kind of memory is sealed with, and what it must not be sealed with. Others, such as the
+/// `F_SEAL_EXEC` of Linux 6.3, make no difference.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seals {
     needed: SealFlags,
@@ -24,7 +24,8 @@ pub(crate) const FIXED_SIZE: Seals = Seals {
     excluded: SealFlags::WRITE.union(SealFlags::FUTURE_WRITE),
 };
 
-/// Of memory that one process writes and others read: no further writable mapping, no change of size.
+/// Of memory that one process writes and others read: no further writable mapping, no change of
+/// size.
 pub(crate) const SINGLE_WRITER: Seals = Seals {
     needed: FIXED_SIZE.needed.union(SealFlags::FUTURE_WRITE),
     excluded: SealFlags::WRITE,
@@ -57,8 +58,8 @@ pub(crate) fn create(name: &str, len: u64, huge: bool) -> Result<OwnedFd, Error>
     Ok(fd)
 }
 
-/// Allocates all pages of a file of `len` bytes, so that they are charged to this process, and not to
-/// the one that reads them first.
+/// Allocates all pages of a file of `len` bytes, so that they are charged to this process, and not
+/// to the one that reads them first.
 ///
 /// On tmpfs a signal undoes all of it, so that it has to begin anew; but not for ever.
 pub(crate) fn allocate(fd: impl AsFd, len: u64) -> Result<(), Errno> {
@@ -83,8 +84,8 @@ pub(crate) fn seal(fd: impl AsFd, seals: Seals) -> Result<(), Error> {
     })
 }
 
-/// Checks that a peer's file has these seals, then its size. In this order: an unsealed file could change its
-/// size after the look.
+/// Checks that a peer's file has these seals, then its size. In this order: an unsealed file could
+/// change its size after the look.
 pub(crate) fn check(fd: impl AsFd, seals: Seals) -> Result<u64, Error> {
     let found = rustix::fs::fcntl_get_seals(&fd).map_err(|errno| {
         system("fcntl(F_GET_SEALS)", errno)
@@ -105,8 +106,8 @@ pub(crate) fn check(fd: impl AsFd, seals: Seals) -> Result<u64, Error> {
 
 /// Checks that a peer's sealed file of `size` bytes has all its pages.
 ///
-/// A page that is missing would be made, and charged to this process, when it is read here. The seals
-/// against writing keep the peer from taking pages out again.
+/// A page that is missing would be made, and charged to this process, when it is read here. The
+/// seals against writing keep the peer from taking pages out again.
 pub(crate) fn check_present(fd: impl AsFd, size: u64) -> Result<(), Error> {
     let stat = rustix::fs::fstat(&fd).map_err(|errno| system("fstat", errno))?;
     // A block has 512 bytes, whatever the file system's are: stat(2).

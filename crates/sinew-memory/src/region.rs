@@ -116,14 +116,15 @@ impl Region {
 
     /// Maps memory that another process made with [`memfd`](Self::memfd).
     ///
-    /// It may be on huge pages (`MFD_HUGETLB` in memfd_create(2)). Those can be taken out by any process that has the
-    /// descriptor, and then the system may have none left to put in their place. That
-    /// is found out as for a file that was truncated: see [`is_truncated`](Self::is_truncated).
+    /// It may be on huge pages (`MFD_HUGETLB` in memfd_create(2)). Those can be taken out by any
+    /// process that has the descriptor, and then the system may have none left to put in their
+    /// place. That is found out as for a file that was truncated: see
+    /// [`is_truncated`](Self::is_truncated).
     ///
     /// # Errors
     ///
-    /// Of kind [`Protocol`](ErrorKind::Protocol) if the descriptor is not a memfd whose size is sealed; `ENOMEM` where
-    /// not as many huge pages are free (`vm.nr_hugepages`).
+    /// Of kind [`Protocol`](ErrorKind::Protocol) if the descriptor is not a memfd whose size is
+    /// sealed; `ENOMEM` where not as many huge pages are free (`vm.nr_hugepages`).
     pub fn from_memfd(fd: std::os::fd::BorrowedFd<'_>) -> Result<Self, Error> {
         let size = memfd::check(fd, memfd::FIXED_SIZE)?;
         let len = usize::try_from(size).map_err(|_| system("mmap", rustix::io::Errno::NOMEM))?;

@@ -69,9 +69,9 @@ impl Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RingOptions {
-    /// Maps every page before use, so that the first lap takes no page faults. (They are allocated in any
-    /// case: memory that is not to be had is an error now rather than a signal later, and it is charged to
-    /// the process that makes it.) Default: true.
+    /// Maps every page before use, so that the first lap takes no page faults. (They are allocated
+    /// in any case: memory that is not to be had is an error now rather than a signal later, and it
+    /// is charged to the process that makes it.) Default: true.
     pub prefault: bool,
     /// Takes 2 MiB pages where the system has some to give (`vm.nr_hugepages`), for rings of 2 MiB or
     /// more; otherwise asks for transparent ones, and does without if there are none. Default: false.
@@ -175,8 +175,8 @@ impl RingMemory {
     /// # Errors
     ///
     /// Of kind [`Protocol`](ErrorKind::Protocol) if they are not memfds with the seals that
-    /// [`create`](Self::create) sets and the sizes of `layout`, with all pages allocated; `ENOMEM` without address
-    /// space.
+    /// [`create`](Self::create) sets and the sizes of `layout`, with all pages allocated; `ENOMEM`
+    /// without address space.
     pub fn open(
         control_fd: BorrowedFd<'_>,
         data_fd: BorrowedFd<'_>,

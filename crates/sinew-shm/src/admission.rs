@@ -1,11 +1,13 @@
-//! Who is let in, and who goes first: rules without a socket or a clock.
+//! The rules of admission, without a socket or a clock: which peer gets a slot, and which is an
+//! equal.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use sinew_core::Credentials;
 
-/// How long a handshake is safe from newcomers, when all slots are taken and its peer has said nothing.
+/// How long a handshake is safe from newcomers, when all slots are taken and its peer has said
+/// nothing.
 pub(crate) const MUTE: Duration = Duration::from_millis(50);
 /// The same once the peer has said hello: it may be making its memory.
 const SPOKEN: Duration = Duration::from_millis(250);

@@ -1,8 +1,8 @@
 //! Closes descriptors that strangers sent on threads of their own, since close(2) may block.
 //!
-//! A socket with `SO_LINGER` blocks its last close for as long as its maker has chosen, and a file of a
-//! FUSE file system until its server answers. A descriptor that is merely queued in a Unix socket is
-//! closed with that socket, in the same way. No thread of a runtime may wait for that.
+//! A socket with `SO_LINGER` blocks its last close for as long as its maker has chosen, and a file
+//! of a FUSE file system until its server answers. A descriptor that is merely queued in a Unix
+//! socket is closed with that socket, in the same way. No thread of a runtime may wait for that.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -82,7 +82,8 @@ mod tests {
 
     use super::*;
 
-    /// A socket whose close blocks for three seconds, and the end that keeps it from being sent empty.
+    /// A socket whose close blocks for three seconds, and the end that keeps it from being sent
+    /// empty.
     fn lingering() -> (OwnedFd, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -14,11 +14,11 @@ use crate::listener::{Role, shake};
 use crate::options::Options;
 use crate::{socket, sys};
 
-/// The environment variable that tells a child which descriptor its end is: `FD:INODE`, the descriptor's number
-/// and the inode number that fstat(2) says of it.
+/// The environment variable that tells a child which descriptor its end is: `FD:INODE`, the
+/// descriptor's number and the inode number that fstat(2) says of it.
 ///
-/// The environment goes to a grandchild, too, and the descriptor may not. There the inode number tells that
-/// the descriptor with this number, if there is one, is something else.
+/// The environment goes to a grandchild, too, and the descriptor may not. There the inode number
+/// tells that the descriptor with this number, if there is one, is something else.
 pub const INHERITED_FD: &str = "SINEW_SHM_FD";
 
 /// Between two looks whether a listener has come, or has room.

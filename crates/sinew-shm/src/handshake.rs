@@ -371,7 +371,8 @@ async fn connect_on(
     };
     let theirs = Theirs::open(offer, fds, features, options, &wire.socket)?;
     let ours = Part::new(options, offer.version, offer.terms.features)?;
-    // Without an open, a message could be sent, and the channel closed, to a listener that never took it.
+    // Without an open, a message could be sent, and the channel closed, to a listener that never
+    // took it.
     let (packet, fds) = wire.ask(Packet::Ready(ours.offer), &ours.fds()).await?;
     match packet {
         Packet::Open if fds.is_empty() => Ok((ours, theirs)),

@@ -39,12 +39,12 @@
 //!
 //! # A hostile or crashed peer
 //!
-//! Whatever the peer does, an end gets correct data or a typed [`Error`](sinew_core::Error): it never
-//! reads out of bounds, never faults, and never waits for it in a system call: a descriptor that the peer sent
-//! and that may take its time to be closed, such as a socket that lingers, is closed by a helper thread. The
-//! peer's cursors, lengths and descriptors are
-//! checked, its memory cannot shrink under us, and what was received is a copy or immutable. A peer that
-//! dies leaves everything that it published, then [`is_peer_crashed`](sinew_core::Error::is_peer_crashed).
+//! Whatever the peer does, an end gets correct data or a typed [`Error`](sinew_core::Error): it
+//! never reads out of bounds, never faults, and never waits for it in a system call: a descriptor
+//! that the peer sent and that may take its time to be closed, such as a socket that lingers, is
+//! closed by a helper thread. The peer's cursors, lengths and descriptors are checked, its memory
+//! cannot shrink under us, and what was received is a copy or immutable. A peer that dies leaves
+//! everything that it published, then [`is_peer_crashed`](sinew_core::Error::is_peer_crashed).
 //!
 //! # Tracing
 //!

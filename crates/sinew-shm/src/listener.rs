@@ -59,14 +59,15 @@ impl Slot {
 
 /// Accepts channels at a path or an abstract name: a `Stream` of [`Channel`]s.
 ///
-/// The policy is asked by the kernel's word alone, before anything of the peer is received. A peer that it does not
-/// admit, or that breaks the handshake, is turned away, counted in [`rejected`](Self::rejected) and traced,
-/// at most once a second when there are many; it is not an error of `accept`.
+/// The policy is asked by the kernel's word alone, before anything of the peer is received. A peer
+/// that it does not admit, or that breaks the handshake, is turned away, counted in
+/// [`rejected`](Self::rejected) and traced, at most once a second when there are many; it is not an
+/// error of `accept`.
 ///
 /// Handshakes go on side by side while the listener is polled, each with a deadline. When there are
-/// [as many as may be](Options::max_handshakes), the user with the most of them loses the oldest that waits for its
-/// peer to another peer, after 50 ms if the peer has said nothing yet, after 250 ms otherwise. So neither
-/// peers that stall nor a crowd of one user keep others waiting for long.
+/// [as many as may be](Options::max_handshakes), the user with the most of them loses the oldest
+/// that waits for its peer to another peer, after 50 ms if the peer has said nothing yet, after 250
+/// ms otherwise. So neither peers that stall nor a crowd of one user keep others waiting for long.
 ///
 /// Binding takes the path of a listener that died, and never that of one that lives. Dropping the
 /// listener removes its path; channels that were accepted live on.
@@ -318,8 +319,8 @@ fn displaced() -> Error {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Connections in the backlog may have descriptors queued. Closing the listening socket would close
-        // those in this thread, which may block.
+        // Connections in the backlog may have descriptors queued. Closing the listening socket
+        // would close those in this thread, which may block.
         let _failed = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         while let Ok(socket) = rustix::net::accept_with(&self.socket, socket::FLAGS) {
             drop(Socket::new(socket));

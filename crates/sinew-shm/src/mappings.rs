@@ -7,8 +7,8 @@ use bytes::Bytes;
 use sinew_core::Error;
 use sinew_memory::Frozen;
 
-/// The longest message that is copied although it could be mapped, bytes. For 64 KiB, a copy takes 8 µs, and
-/// a mapping that is read and unmapped 21 µs.
+/// The longest message that is copied although it could be mapped, bytes. For 64 KiB, a copy takes
+/// 8 µs, and a mapping that is read and unmapped 21 µs.
 const SMALL: usize = 64 << 10;
 /// The most mappings that the messages of one channel have. A process has 65,530 by default
 /// (`vm.max_map_count`), and without one it can start no thread.

@@ -163,8 +163,8 @@ impl Options {
         self
     }
 
-    /// By when a peer that a listener has accepted must have begun its handshake. A connector does that at
-    /// once, so that this is short: such a peer is still unknown but for its user.
+    /// By when a peer that a listener has accepted must have begun its handshake. A connector does
+    /// that at once, so that this is short: such a peer is still unknown but for its user.
     #[must_use]
     pub fn hello_timeout(mut self, timeout: Duration) -> Self {
         self.hello_timeout = timeout;
@@ -182,8 +182,8 @@ impl Options {
     /// The most handshakes that a listener has under way at once; peers beyond it wait in the socket's
     /// backlog, or take the place of one that stalls: see [`Listener`](crate::Listener).
     ///
-    /// The rings that unfinished handshakes hold have 256 MiB together at most, unless a single one has
-    /// more: with a [`capacity`](Self::capacity) above 4 MiB, fewer handshakes are under way.
+    /// The rings that unfinished handshakes hold have 256 MiB together at most, unless a single one
+    /// has more: with a [`capacity`](Self::capacity) above 4 MiB, fewer handshakes are under way.
     #[must_use]
     pub fn max_handshakes(mut self, count: usize) -> Self {
         self.max_handshakes = count.max(1);

@@ -1,4 +1,4 @@
-//! What a listener says of the peers that it turned away.
+//! Counts the peers that a listener turned away, and traces them at a bounded rate.
 
 use std::time::{Duration, Instant};
 

@@ -71,8 +71,8 @@ fn has_unread_fds(socket: BorrowedFd<'_>) -> bool {
         }
         let taken = rustix::net::recv(socket, &mut [0u8], RecvFlags::DONTWAIT);
         if !matches!(taken, Ok((1.., _))) {
-            // The end, or a packet of no bytes, as no honest peer sends. If there is a further packet,
-            // it has credentials with this option, and so something besides its bytes.
+            // The end, or a packet of no bytes, as no honest peer sends. If there is a further
+            // packet, it has credentials with this option, and so something besides its bytes.
             return rustix::net::sockopt::set_socket_passcred(socket, true).is_err()
                 || has_fds(socket) == Ok(true);
         }
@@ -96,14 +96,16 @@ pub(crate) fn has_fds(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
         match rustix::net::recvmsg(socket, slices, &mut control, flags) {
             Err(Errno::CONNRESET) => {}
             Err(errno) => return Err(errno),
-            // There is no space for descriptors: none is made, and the flag says that there are some.
+            // There is no space for descriptors: none is made, and the flag says that there are
+            // some.
             Ok(packet) => return Ok(packet.flags.contains(ReturnFlags::CTRUNC)),
         }
     }
 }
 
-/// Has the kernel refuse descriptors to peers of this socket, or of those that it accepts (`EPERM`), so
-/// that none is in the queue of a peer that is not admitted. Linux 6.16; before, nothing happens.
+/// Sets whether the kernel takes descriptors from peers of this socket, and of those that it
+/// accepts. With `false`, they get `EPERM`, so that none is queued by a peer that is not admitted:
+/// `SO_PASSRIGHTS`, socket(7). Before Linux 6.16, nothing happens.
 pub(crate) fn pass_fds(socket: BorrowedFd<'_>, pass: bool) {
     let _unknown = sys::set_pass_rights(socket, pass);
 }
@@ -140,7 +142,8 @@ pub(crate) struct Packet {
 
 /// Receives one packet, or says `EAGAIN`.
 pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, Errno> {
-    // For as many as there can be: the kernel would close those that it has no space for in this thread.
+    // For as many as there can be: the kernel would close those that it has no space for in this
+    // thread.
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(KERNEL_MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;

@@ -117,7 +117,7 @@ impl Replay {
             }
         };
         self.region.write(0, &self.fresh).unwrap();
-        let cursor = world.published | u64::from(world.flag) * ControlBlock::EXPRESS;
+        let cursor = world.published | (u64::from(world.flag) * ControlBlock::EXPRESS);
         store(Block::PRODUCER, cursor);
         frame(Block::PRODUCER + 8, world.express);
         store(Block::CONSUMER, world.released);

@@ -36,8 +36,8 @@ pub use payload::Payloads;
 pub use peer::Peer;
 pub use place::region_place;
 pub use raw::{
-    BELL, FRAME_DATA, FRAME_MEMORY, Hello, MEMORY, Offer, PACKET, RawEnd, RawMemory, Wire, frozen,
-    hollow, memfd,
+    BELL, FRAME_DATA, FRAME_MEMORY, FRAME_SEGMENT, FRAME_SEGMENT_END, Hello, MEMORY, Offer, PACKET,
+    RawEnd, RawMemory, SEGMENT, Wire, frozen, hollow, memfd,
 };
 pub use resources::Resources;
 pub use scale::{is_full, scaled};

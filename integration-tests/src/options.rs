@@ -5,9 +5,13 @@ pub const WAITS: [Wait; 3] = [Wait::Adaptive, Wait::Park, Wait::Spin];
 /// All doorbells.
 pub const BELLS: [Doorbell; 2] = [Doorbell::Auto, Doorbell::Socket];
 
-/// Options with these two set.
+/// Options with these two set. With the socket's doorbell, large messages go in sealed memory instead of segments.
 pub fn options(wait: Wait, bell: Doorbell) -> Options {
-    Options::new().wait(wait).doorbell(bell)
+    let options = Options::new().wait(wait).doorbell(bell);
+    match bell {
+        Doorbell::Socket => options.reused_memory(0),
+        _ => options,
+    }
 }
 
 /// One direction of a fresh pair; what is not used is kept, so that nothing is closed.

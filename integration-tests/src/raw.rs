@@ -22,10 +22,16 @@ use crate::sys::SharedMap;
 pub const BELL: u8 = 1;
 /// The packet that carries a message's memory.
 pub const MEMORY: u8 = 2;
+/// The packet that carries a segment.
+pub const SEGMENT: u8 = 3;
 /// A frame that holds a message.
 pub const FRAME_DATA: u32 = 1;
 /// A frame that announces memory.
 pub const FRAME_MEMORY: u32 = 2;
+/// A frame that announces a message in a segment.
+pub const FRAME_SEGMENT: u32 = 3;
+/// A frame that ends a segment.
+pub const FRAME_SEGMENT_END: u32 = 4;
 
 /// Bytes of a packet of the handshake.
 pub const PACKET: usize = 128;
@@ -512,6 +518,12 @@ impl RawEnd {
     /// Announces memory of `len` bytes.
     pub fn announce(&mut self, len: u64) {
         self.frame(FRAME_MEMORY, &len.to_le_bytes());
+    }
+
+    /// Announces a message of `len` bytes in a segment.
+    pub fn announce_segment(&mut self, number: u64, len: u64) {
+        let payload = [number.to_le_bytes(), len.to_le_bytes()].concat();
+        self.frame(FRAME_SEGMENT, &payload);
     }
 
     /// Rings.

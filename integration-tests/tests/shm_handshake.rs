@@ -328,7 +328,10 @@ fn terms_that_a_listener_does_not_have() {
         let (packet, _) = tokio::task::block_in_place(|| wire.recv()).expect("an accept");
         assert_eq!(packet[8], 2);
         let chosen = u64::from_le_bytes(packet[16..24].try_into().unwrap());
-        assert!(chosen & !3 == 0 && chosen & 1 == 1, "{chosen:#x}");
+        assert!(
+            chosen & !0b1011 == 0 && chosen & 0b1001 == 0b1001,
+            "{chosen:#x}"
+        );
     });
 }
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::SealFlags;
 use sinew_core::{Error, ErrorKind, TryRecvError};
 use sinew_integration_tests::{
-    BELL, FRAME_DATA, FRAME_MEMORY, Hello, Honest, MEMORY, Offer, Random, RawEnd, RawMemory,
-    Resources, Server, Watchdog, Wire, frozen, hollow, memfd, scaled, wrong_memory,
+    BELL, FRAME_DATA, FRAME_MEMORY, FRAME_SEGMENT_END, Hello, Honest, MEMORY, Offer, Random,
+    RawEnd, RawMemory, Resources, SEGMENT, Server, Watchdog, Wire, frozen, hollow, memfd, scaled,
+    wrong_memory,
 };
 use sinew_shm::{Batch, Channel, Options, Wait};
 use tokio::io::AsyncReadExt;
@@ -260,6 +261,64 @@ fn breaches() -> Vec<Established> {
             },
         ));
     }
+    // Segments: seals, holes, sizes, numbers.
+    for (name, fd) in wrong_memory(128 << 10, RawMemory::SINGLE_WRITER) {
+        // A segment may have any size.
+        if ["too small", "too large", "not a multiple of the page"].contains(&name) {
+            continue;
+        }
+        cases.push(breach(
+            format!("a segment: {name}"),
+            Receiver(PROTOCOL),
+            move |end| {
+                let _refused = end.wire.try_send(&[SEGMENT], &[fd.as_fd()]);
+                end.announce_segment(0, 100);
+            },
+        ));
+    }
+    for (number, len) in [
+        (0, (64 << 10) + 1),
+        (0, u64::MAX),
+        (0, (1 << 30) + 1),
+        (1, 10),
+        (u64::MAX, 10),
+    ] {
+        cases.push(breach(
+            format!("{len} bytes in segment {number}"),
+            Receiver(PROTOCOL),
+            move |end| {
+                let segment = memfd(64 << 10, RawMemory::SINGLE_WRITER);
+                end.wire.send(&[SEGMENT], &[segment.as_fd()]).unwrap();
+                end.announce_segment(number, len);
+            },
+        ));
+    }
+    cases.push(breach(
+        "a segment that was not sent",
+        Receiver(PROTOCOL),
+        |end| {
+            end.announce_segment(0, 10);
+        },
+    ));
+    cases.push(breach("the end of no segment", Receiver(PROTOCOL), |end| {
+        end.frame(FRAME_SEGMENT_END, &[0; 8]);
+    }));
+    cases.push(breach("too large a segment", Receiver(PROTOCOL), |end| {
+        let segment = hollow((128 << 20) + 4096, RawMemory::SINGLE_WRITER);
+        end.wire.send(&[SEGMENT], &[segment.as_fd()]).unwrap();
+        end.announce_segment(0, 10);
+    }));
+    cases.push(breach("a segment with holes", Receiver(PROTOCOL), |end| {
+        let segment = hollow(64 << 10, RawMemory::SINGLE_WRITER);
+        end.wire.send(&[SEGMENT], &[segment.as_fd()]).unwrap();
+        end.announce_segment(0, 10);
+    }));
+    cases.push(breach("too many segments", Receiver(PROTOCOL), |end| {
+        let segment = memfd(64 << 10, RawMemory::SINGLE_WRITER);
+        for _ in 0..100 {
+            let _hung_up = end.wire.try_send(&[SEGMENT], &[segment.as_fd()]);
+        }
+    }));
     cases.push(breach("too many memories", Receiver(PROTOCOL), |end| {
         let memory = frozen(b"once");
         for _ in 0..100 {

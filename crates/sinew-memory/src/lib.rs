@@ -16,8 +16,9 @@
 //!   a ring contiguous. A second memfd has the words through which the two ends speak, which both may write.
 //! - [`Frozen`] is a memfd that nobody can change any more (`F_SEAL_WRITE`), and therefore sound to
 //!   borrow from, whoever sent it. [`Draft`] is the same before it is frozen.
+//! - [`Segment`] is memory for large messages that one process writes again and again, and others read.
 //!
-//! Both are checked before they are mapped: a descriptor from a peer that is not what it should be is
+//! All are checked before they are mapped: a descriptor from a peer that is not what it should be is
 //! an error, never a fault.
 //!
 //! Linux 5.1 or newer. References: [shm_overview(7)], [shmget(2)], [memfd_create(2)], [fcntl(2)] under *File Sealing*, [mmap(2)],
@@ -38,6 +39,7 @@ mod memfd;
 mod posix;
 mod region;
 mod ring;
+mod segment;
 mod sys;
 mod sysv;
 mod view;
@@ -49,6 +51,7 @@ pub use guard::leave_sigbus_alone;
 pub use posix::PosixShm;
 pub use region::Region;
 pub use ring::{Layout, RingFds, RingMemory, RingOptions};
+pub use segment::Segment;
 pub use sinew_core::sysv::Target as SysvTarget;
 pub use sys::Shared;
 pub use sysv::{SysvShm, SysvStat};

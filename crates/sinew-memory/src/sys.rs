@@ -434,6 +434,39 @@ impl<T: Pod> Place<T> {
     }
 }
 
+/// The first `len` bytes of a mapping whose file is sealed so that nobody else can write it.
+pub(crate) fn sole_writer(map: &mut Map, len: usize) -> &mut [u8] {
+    assert!(
+        len <= map.len && matches!(map.access, Access::ReadWrite),
+        "checked by the caller"
+    );
+    // SAFETY: mapped for writing, initialised to zeros, and written through this unique borrow alone, since
+    // `F_SEAL_FUTURE_WRITE` keeps others from mapping the file for writing.
+    unsafe { std::slice::from_raw_parts_mut(map.start.as_ptr(), len) }
+}
+
+/// As [`sole_writer`], for reading.
+pub(crate) fn written_here(map: &Map, len: usize) -> &[u8] {
+    assert!(
+        len <= map.len && matches!(map.access, Access::ReadWrite),
+        "checked by the caller"
+    );
+    // SAFETY: as for `sole_writer`, whose unique borrow excludes this one.
+    unsafe { std::slice::from_raw_parts(map.start.as_ptr(), len) }
+}
+
+/// Appends the first `len` bytes of memory that another process may be writing; there is room for them.
+pub(crate) fn append(map: &Map, len: usize, to: &mut Vec<u8>) {
+    let room = to.spare_capacity_mut();
+    assert!(len <= map.len && len <= room.len(), "checked by the caller");
+    let (from, room) = (map.start.as_ptr(), room.as_mut_ptr().cast());
+    // SAFETY: both ranges are whole. Should another process write meanwhile, the copy holds arbitrary bytes, which
+    // is all that the caller assumes of it.
+    unsafe { std::ptr::copy_nonoverlapping(from, room, len) };
+    // SAFETY: the line above initialised them.
+    unsafe { to.set_len(to.len() + len) };
+}
+
 /// Copies out of memory that others may be writing.
 #[inline]
 pub(crate) fn copy_out(map: &Map, offset: usize, to: &mut [u8]) {

@@ -118,7 +118,7 @@ pub(crate) struct Outcome {
 
 /// What this end offers to a peer.
 fn features_for(is_equal: bool, options: &Options) -> Features {
-    let mut features = Features::EXPRESS;
+    let mut features = Features::EXPRESS.union(Features::SEGMENTS);
     if membarrier::register() {
         features = features.union(Features::MEMBARRIER);
     }

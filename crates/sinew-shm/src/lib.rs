@@ -71,6 +71,7 @@ pub mod named;
 mod options;
 mod receiver;
 mod refusals;
+mod segments;
 mod sender;
 mod socket;
 mod stats;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
-use sinew_memory::{Frozen, RingMemory};
+use sinew_memory::{Frozen, RingMemory, Segment};
 use tokio::io::Interest;
 
 use crate::bell::Bell;
@@ -20,10 +20,12 @@ use crate::mappings::Mappings;
 use crate::membarrier;
 use crate::socket::{self, Socket};
 use crate::sys::Foreign;
-use crate::wire::{Features, MAX_MEMORY_IN_FLIGHT, PACKET_BELL, PACKET_MEMORY};
+use crate::wire::{
+    Features, MAX_MEMORY_IN_FLIGHT, MAX_SEGMENTS, PACKET_BELL, PACKET_MEMORY, PACKET_SEGMENT,
+};
 
 /// Packets that are read in a row. A peer that keeps to the rules never has more under way.
-const PACKETS_AT_ONCE: usize = 4 * MAX_MEMORY_IN_FLIGHT;
+const PACKETS_AT_ONCE: usize = 4 * (MAX_MEMORY_IN_FLIGHT + MAX_SEGMENTS);
 
 /// The halves of an end, as things that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +90,7 @@ impl Wake for Wakers {
 #[derive(Debug, Default)]
 struct Inbox {
     memory: VecDeque<Foreign>,
+    segments: VecDeque<Foreign>,
     hung_up: bool,
     /// Why nothing more can be read, if it is not the end.
     broken: Option<Error>,
@@ -271,7 +274,10 @@ impl Link {
             (PACKET_MEMORY, 1, 1) if inbox.memory.len() < MAX_MEMORY_IN_FLIGHT => {
                 inbox.memory.extend(packet.fds.pop());
             }
-            (PACKET_MEMORY, 1, 1) => {
+            (PACKET_SEGMENT, 1, 1) if inbox.segments.len() < MAX_SEGMENTS => {
+                inbox.segments.extend(packet.fds.pop());
+            }
+            (PACKET_MEMORY | PACKET_SEGMENT, 1, 1) => {
                 inbox.broken = Some(violation("more memory on the socket than allowed"));
             }
             _ => inbox.broken = Some(violation("an unknown packet on the socket")),
@@ -296,8 +302,26 @@ impl Link {
     /// The memory that the oldest descriptor frame announces. The peer sends it before it publishes
     /// the frame, so it is here or never.
     pub(crate) fn take_memory(&self, len: usize) -> Result<Bytes, Error> {
+        let fd = self.take_fd(|inbox| &mut inbox.memory)?;
+        Frozen::check(fd.as_fd(), len)
+            .and_then(|()| Frozen::from_fd(fd.into_inner(), len))
+            .and_then(|memory| self.mappings.open(&memory))
+            .map_err(|error| self.error(error))
+    }
+
+    /// The segment, of `most` bytes at most, that the oldest frame is the first to name. The peer sends it before it
+    /// publishes that frame.
+    pub(crate) fn take_segment(&self, most: usize) -> Result<Segment, Error> {
+        let fd = self.take_fd(|inbox| &mut inbox.segments)?;
+        Segment::open(fd.as_fd(), most).map_err(|error| self.error(error))
+    }
+
+    fn take_fd(
+        &self,
+        queue: impl Fn(&mut Inbox) -> &mut VecDeque<Foreign>,
+    ) -> Result<Foreign, Error> {
         let inbox = &mut *self.inbox();
-        while inbox.memory.is_empty() && !inbox.hung_up {
+        while queue(inbox).is_empty() && !inbox.hung_up {
             match self.read_packet(Half::Receiver, inbox) {
                 Ok(_) => {}
                 Err(Errno::AGAIN) => break,
@@ -308,32 +332,34 @@ impl Link {
                 }
             }
         }
-        let Some(fd) = inbox.memory.pop_front() else {
+        queue(inbox).pop_front().ok_or_else(|| {
             let missing = || violation("a message was announced whose memory was not sent");
-            return Err(self.error(inbox.broken.clone().unwrap_or_else(missing)));
-        };
-        Frozen::check(fd.as_fd(), len)
-            .and_then(|()| Frozen::from_fd(fd.into_inner(), len))
-            .and_then(|memory| self.mappings.open(&memory))
-            .map_err(|error| self.error(error))
+            self.error(inbox.broken.clone().unwrap_or_else(missing))
+        })
     }
 
-    /// Sends a message's memory, or says `EAGAIN`.
-    pub(crate) fn send_memory(&self, memory: &Frozen) -> Result<(), Errno> {
-        socket::send(self.socket.as_fd(), &[PACKET_MEMORY], &[memory.as_fd()])
-    }
-
-    /// Sends a message's memory once the socket takes it.
-    pub(crate) fn poll_send_memory(
+    /// Sends a descriptor with this packet: once the socket takes it, or, without a context, pending if it does not now.
+    pub(crate) fn poll_send_fd(
         &self,
-        cx: &mut Context<'_>,
-        memory: &Frozen,
+        cx: Option<&mut Context<'_>>,
+        packet: u8,
+        fd: BorrowedFd<'_>,
     ) -> Poll<Result<(), Error>> {
-        let reactor = self.reactor()?;
-        let sent = reactor
-            .socket
-            .poll_write_with(cx, |_| Ok(self.send_memory(memory)?));
-        sent.map_err(|error| self.error(Error::from_io("sendmsg", error)))
+        let send = || socket::send(self.socket.as_fd(), &[packet], &[fd]);
+        let sent = match cx {
+            Some(cx) => self
+                .reactor()?
+                .socket
+                .poll_write_with(cx, |_| Ok(send()?))
+                .map_err(|error| Error::from_io("sendmsg", error)),
+            None => match send() {
+                Err(Errno::AGAIN) => Poll::Pending,
+                sent => Poll::Ready(
+                    sent.map_err(|errno| Error::from_raw_os_error("sendmsg", errno.raw_os_error())),
+                ),
+            },
+        };
+        sent.map_err(|error| self.error(error))
     }
 
     /// Ready once the socket has room.

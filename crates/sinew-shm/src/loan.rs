@@ -37,6 +37,11 @@ pub struct Loan<'a> {
 
 enum Space {
     Ring(Lent),
+    /// Of the sender's pool.
+    Segment {
+        at: usize,
+        len: usize,
+    },
     Memory(Draft),
 }
 
@@ -57,6 +62,14 @@ impl<'a> Loan<'a> {
         }
     }
 
+    /// The first `len` bytes of a segment.
+    pub(crate) fn segment(sender: &'a mut Sender, at: usize, len: usize) -> Self {
+        Self {
+            sender,
+            space: Space::Segment { at, len },
+        }
+    }
+
     /// Memory of its own.
     pub(crate) fn draft(sender: &'a mut Sender, len: usize) -> Result<Self, Error> {
         let draft = Draft::new(len).map_err(|error| sender.link().error(error))?;
@@ -69,7 +82,7 @@ impl<'a> Loan<'a> {
     /// Makes a message of the first `len` bytes, to be published with those that follow it: by
     /// [`Sender::flush`], or by any other use of the sender that publishes.
     ///
-    /// A loan above the threshold is sent at once.
+    /// A loan in sealed memory of its own is sent at once.
     ///
     /// # Errors
     ///
@@ -82,6 +95,9 @@ impl<'a> Loan<'a> {
     pub async fn stage(self, len: usize) -> Result<(), Error> {
         match self.space {
             Space::Ring(_) if len <= self.len() => self.sender.stage_ring(len),
+            Space::Segment { at, .. } if len <= self.len() => {
+                self.sender.stage_segment_frame(at, len)
+            }
             _ => self.commit(len).await,
         }
     }
@@ -107,6 +123,11 @@ impl<'a> Loan<'a> {
         }
         match self.space {
             Space::Ring(_) => self.sender.commit_ring(len),
+            Space::Segment { at, .. } => {
+                self.sender.stage_segment_frame(at, len)?;
+                self.sender.publish();
+                Ok(())
+            }
             Space::Memory(draft) => {
                 let memory = draft
                     .freeze(len)
@@ -124,6 +145,7 @@ impl Deref for Loan<'_> {
     fn deref(&self) -> &[u8] {
         match &self.space {
             Space::Ring(space) => space.as_slice(),
+            Space::Segment { at, len } => self.sender.segment(*at, *len),
             Space::Memory(draft) => draft,
         }
     }
@@ -134,6 +156,7 @@ impl DerefMut for Loan<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.space {
             Space::Ring(space) => space.as_mut_slice(),
+            Space::Segment { at, len } => self.sender.segment_mut(*at, *len),
             Space::Memory(draft) => draft,
         }
     }

@@ -25,6 +25,7 @@ pub(crate) type Policy = Arc<dyn Fn(&Credentials) -> bool + Send + Sync>;
 /// | [`threshold`](Self::threshold) | a quarter of the capacity | up to the capacity less 8 bytes |
 /// | [`max_message`](Self::max_message) | 1 GiB | |
 /// | [`max_capacity`](Self::max_capacity) | 256 MiB | |
+/// | [`reused_memory`](Self::reused_memory) | 64 MiB | up to 128 MiB |
 /// | [`wait`](Self::wait) | [`Wait::Adaptive`] | |
 /// | [`spin_limit`](Self::spin_limit) | 50 µs | |
 /// | [`handshake_timeout`](Self::handshake_timeout) | 5 s | |
@@ -50,6 +51,7 @@ pub struct Options {
     pub(crate) threshold: Option<usize>,
     pub(crate) max_message: u64,
     pub(crate) max_capacity: u64,
+    pub(crate) reused_memory: usize,
     pub(crate) wait: Wait,
     pub(crate) spin_limit: Duration,
     pub(crate) doorbell: Doorbell,
@@ -76,6 +78,7 @@ impl Options {
             threshold: None,
             max_message: 1 << 30,
             max_capacity: 256 << 20,
+            reused_memory: 64 << 20,
             wait: Wait::Adaptive,
             spin_limit: SPIN_LIMIT,
             doorbell: Doorbell::Auto,
@@ -97,11 +100,23 @@ impl Options {
         self
     }
 
-    /// The longest message that travels in the ring, bytes. A longer one gets sealed memory of its own,
-    /// which the receiver maps instead of copying, and which costs a few system calls at either end.
+    /// The longest message that travels in the ring, bytes. A longer one travels in [memory that is used
+    /// again](Self::reused_memory) or, where that is too small, in sealed memory of its own.
     #[must_use]
     pub fn threshold(mut self, bytes: usize) -> Self {
         self.threshold = Some(bytes);
+        self
+    }
+
+    /// Bytes of memory that this end keeps for its messages above the [`threshold`](Self::threshold).
+    ///
+    /// It is allocated when the first such message is sent, in up to eight segments whose sizes are powers of two, and
+    /// kept until the channel ends. The receiver copies a message out of it, or
+    /// [borrows](crate::TrustedReceiver) it. A message that is longer than this gets sealed memory of its own, which
+    /// the receiver maps, and whose pages are new each time: some milliseconds for a few MiB. With zero, all do.
+    #[must_use]
+    pub fn reused_memory(mut self, bytes: usize) -> Self {
+        self.reused_memory = bytes;
         self
     }
 

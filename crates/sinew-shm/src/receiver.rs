@@ -18,10 +18,14 @@ use sinew_ring::{Consumer, Corruption, Frame, State};
 use crate::batch::Batch;
 use crate::link::{Half, Link, Parker};
 use crate::options::Options;
+use crate::segments::Mapped;
 use crate::stats::ReceiverStats;
-use crate::sys::Memory;
+use crate::sys::{self, Memory};
 use crate::turn::Turn;
-use crate::wire::{FRAME_DATA, FRAME_MEMORY, FRAME_SKIPPABLE, decode_memory_frame};
+use crate::wire::{
+    FRAME_DATA, FRAME_MEMORY, FRAME_SEGMENT, FRAME_SEGMENT_END, FRAME_SKIPPABLE, SEGMENT_FRAME,
+    decode_len,
+};
 
 /// The half of a [`Channel`](crate::Channel) that receives: a `Stream` of [`Bytes`].
 ///
@@ -44,6 +48,9 @@ pub struct Receiver {
     consumer: Consumer<Memory>,
     spin: AdaptiveSpin,
     max_message: u64,
+    segments: Mapped,
+    /// Whether segments are borrowed instead of copied.
+    trusted: bool,
     end: Option<End>,
     /// The error was yielded by the stream, which is over.
     fused: bool,
@@ -89,6 +96,11 @@ enum End {
 pub(crate) enum Head {
     Ring(Frame),
     Memory(Bytes),
+    /// In a segment, of a peer that is trusted; its frame is not released yet.
+    Segment {
+        frame: Frame,
+        bytes: Bytes,
+    },
 }
 
 impl Receiver {
@@ -98,6 +110,8 @@ impl Receiver {
             consumer,
             spin: AdaptiveSpin::new(options.wait, options.spin_limit),
             max_message: options.max_message,
+            segments: Mapped::default(),
+            trusted: false,
             end: None,
             fused: false,
             closed: false,
@@ -458,24 +472,47 @@ impl Receiver {
         match self.consumer.peek() {
             Ok(None) => Ok(None),
             Ok(Some(frame)) if self.is_data(&frame) => Ok(Some(Head::Ring(frame))),
-            Ok(Some(frame)) if frame.kind() & FRAME_SKIPPABLE != 0 => self.skip_to_head(frame),
-            Ok(Some(frame)) => self.open_memory(frame).map(Some),
+            Ok(Some(frame)) => self.open_head(frame),
             Err(corruption) => Err(self.corrupted(corruption)),
         }
     }
 
-    /// The oldest message behind frames of kinds that a later version may add; `None` as well once a whole ring of
-    /// those was skipped, because a peer could go on for ever.
+    /// The oldest message, if it is not in the ring, or lies behind frames that are no messages; `None` as well once a
+    /// whole ring of those has passed, because a peer could go on for ever.
     #[cold]
-    fn skip_to_head(&mut self, mut frame: Frame) -> Result<Option<Head>, Error> {
+    fn open_head(&mut self, mut frame: Frame) -> Result<Option<Head>, Error> {
         let limit = self.consumer.position() + self.consumer.capacity();
         loop {
-            self.turn.spend(frame.len());
-            if self.consumer.release(frame) {
-                self.ring();
+            let opened = match frame.kind() {
+                FRAME_DATA if self.is_data(&frame) => return Ok(Some(Head::Ring(frame))),
+                FRAME_MEMORY if frame.len() == 8 => self.open_memory(&frame).map(Some),
+                FRAME_SEGMENT if frame.len() == SEGMENT_FRAME => {
+                    self.open_segment(&frame).map(Some)
+                }
+                FRAME_SEGMENT_END if frame.len() == 8 => {
+                    self.segments.remove(self.word(&frame, 0)).map(|()| None)
+                }
+                kind if kind & FRAME_SKIPPABLE != 0 => Ok(None),
+                kind => Err(Error::new(ErrorKind::Protocol, "recv")
+                    .with_reason(format!("a frame of kind {kind} and {} bytes", frame.len()))),
+            };
+            match opened {
+                // Released by its user.
+                Ok(Some(head @ Head::Segment { .. })) => return Ok(Some(head)),
+                Ok(Some(Head::Memory(bytes))) => {
+                    self.stats.memories += 1;
+                    self.consume_of(frame, bytes.len());
+                    return Ok(Some(Head::Memory(bytes)));
+                }
+                Ok(_) => {
+                    self.turn.spend(frame.len());
+                    if self.consumer.release(frame) {
+                        self.ring();
+                    }
+                }
+                Err(error) => return Err(self.fail(error)),
             }
             frame = match self.consumer.peek() {
-                Ok(Some(frame)) if frame.kind() & FRAME_SKIPPABLE == 0 => return self.try_head(),
                 Ok(Some(frame)) if self.consumer.position() < limit => frame,
                 Ok(_) => return Ok(None),
                 Err(corruption) => return Err(self.corrupted(corruption)),
@@ -483,27 +520,33 @@ impl Receiver {
         }
     }
 
-    #[cold]
-    fn open_memory(&mut self, frame: Frame) -> Result<Head, Error> {
-        if frame.kind() != FRAME_MEMORY || frame.len() != 8 {
-            let reason = format!("a frame of kind {} and {} bytes", frame.kind(), frame.len());
-            return Err(self.fail(Error::new(ErrorKind::Protocol, "recv").with_reason(reason)));
+    fn open_memory(&mut self, frame: &Frame) -> Result<Head, Error> {
+        let len = decode_len(self.word(frame, 0), self.max_message)?;
+        self.link.take_memory(len).map(Head::Memory)
+    }
+
+    fn open_segment(&mut self, frame: &Frame) -> Result<Head, Error> {
+        let number = self.word(frame, 0);
+        let len = decode_len(self.word(frame, 8), self.max_message)?;
+        if self.segments.is_next(number) {
+            let segment = self.link.take_segment(self.segments.room())?;
+            self.segments.add(segment);
         }
-        let mut payload = [0; 8];
-        self.consumer.copy_to(&frame, 0, &mut payload);
-        let opened = decode_memory_frame(payload, self.max_message)
-            .and_then(|len| self.link.take_memory(len));
-        match opened {
-            Ok(bytes) => {
-                if self.consumer.release(frame) {
-                    self.ring();
-                }
-                self.stats.memories += 1;
-                self.count(bytes.len());
-                Ok(Head::Memory(bytes))
-            }
-            Err(error) => Err(self.fail(error)),
+        let segment = self.segments.get(number, len)?;
+        if self.trusted {
+            return Ok(Head::Segment {
+                frame: *frame,
+                bytes: sys::trusted_segment(segment, len),
+            });
         }
+        segment.copy(len).map(Head::Memory)
+    }
+
+    /// A word of a frame's payload.
+    fn word(&self, frame: &Frame, offset: usize) -> u64 {
+        let mut word = [0; 8];
+        self.consumer.copy_to(frame, offset, &mut word);
+        u64::from_le_bytes(word)
     }
 
     #[inline]
@@ -520,9 +563,14 @@ impl Receiver {
     }
 
     #[inline]
-    fn take(&mut self, head: Head) -> Bytes {
+    pub(crate) fn take(&mut self, head: Head) -> Bytes {
         match head {
             Head::Memory(bytes) => bytes,
+            Head::Segment { frame, bytes } => {
+                let copy = Bytes::copy_from_slice(&bytes);
+                self.consume_of(frame, copy.len());
+                copy
+            }
             Head::Ring(frame) => {
                 let mut bytes = Vec::new();
                 self.consumer.append_to(&frame, &mut bytes);
@@ -539,6 +587,11 @@ impl Receiver {
                 buffer.extend_from_slice(&bytes);
                 bytes.len()
             }
+            Head::Segment { frame, bytes } => {
+                buffer.extend_from_slice(&bytes);
+                self.consume_of(frame, bytes.len());
+                bytes.len()
+            }
             Head::Ring(frame) => {
                 self.consumer.append_to(&frame, buffer);
                 self.consume(frame);
@@ -549,11 +602,12 @@ impl Receiver {
 
     fn fill(&mut self, head: Head, batch: &mut Batch) -> Result<usize, Error> {
         let frame = match head {
-            Head::Memory(bytes) => {
+            Head::Ring(frame) => frame,
+            head => {
+                let bytes = self.take(head);
                 batch.push_memory(bytes);
                 return Ok(1);
             }
-            Head::Ring(frame) => frame,
         };
         let copied = match self.consumer.copy_span(batch.span(), Batch::SPAN) {
             Ok(copied) => copied,
@@ -584,10 +638,21 @@ impl Receiver {
         self.consumer.append_to(frame, to);
     }
 
+    /// Whether messages in segments are borrowed, from a peer that is trusted, instead of copied.
+    pub(crate) fn set_trusted(&mut self, trusted: bool) {
+        self.trusted = trusted;
+    }
+
     /// Releases the oldest message.
     #[inline]
     pub(crate) fn consume(&mut self, frame: Frame) {
-        self.count(frame.len());
+        self.consume_of(frame, frame.len());
+    }
+
+    /// Releases the frame of a message of `len` bytes.
+    #[inline]
+    pub(crate) fn consume_of(&mut self, frame: Frame, len: usize) {
+        self.count(len);
         if self.consumer.release(frame) {
             self.ring();
         }

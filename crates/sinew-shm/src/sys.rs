@@ -11,9 +11,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use bytes::Bytes;
 use rustix::io::FdFlags;
 use sinew_core::StableFd;
-use sinew_memory::{Region, RingMemory};
+use sinew_memory::{Region, RingMemory, Segment};
 use sinew_ring::{
     Consumer, ControlBlock, Corruption, Fence, FlatMemory, Frame, MirroredMemory, Producer,
     PushError,
@@ -169,6 +170,31 @@ pub(crate) fn trusted_payload<'a>(
     // SAFETY: the frame was validated and is not released while the receiver is borrowed, so that the
     // bytes are mapped; that the peer leaves them alone is `into_trusted`'s contract.
     Some(unsafe { &*payload.as_ptr() })
+}
+
+/// A part of a peer's segment.
+struct Trusted {
+    segment: Arc<Segment>,
+    len: usize,
+}
+
+impl AsRef<[u8]> for Trusted {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `len` was checked against the segment, which is mapped for as long as this lives; that the peer
+        // leaves the bytes alone is `into_trusted`'s contract.
+        unsafe { std::slice::from_raw_parts(self.segment.start().as_ptr(), self.len) }
+    }
+}
+
+/// The first `len` bytes of a segment, at most all, borrowed from a peer that is trusted.
+///
+/// The caller uses them no longer than until it releases the frame that announced them.
+pub(crate) fn trusted_segment(segment: &Arc<Segment>, len: usize) -> Bytes {
+    assert!(len <= segment.len(), "checked by the caller");
+    Bytes::from_owner(Trusted {
+        segment: segment.clone(),
+        len,
+    })
 }
 
 /// Has `command`'s child inherit the descriptor under the same number, and nobody else.

@@ -20,7 +20,8 @@ pub struct TrustedReceiver {
 }
 
 impl TrustedReceiver {
-    pub(crate) fn new(receiver: Receiver) -> Self {
+    pub(crate) fn new(mut receiver: Receiver) -> Self {
+        receiver.set_trusted(true);
         Self {
             receiver,
             beside: Vec::new(),
@@ -50,11 +51,17 @@ impl TrustedReceiver {
                 frame,
             }),
             Head::Memory(bytes) => Borrowed(Inner::Memory(bytes)),
+            Head::Segment { frame, bytes } => Borrowed(Inner::Segment {
+                receiver: self,
+                frame,
+                bytes,
+            }),
         }))
     }
 
     /// The receiver, with its peer no longer trusted.
-    pub fn into_inner(self) -> Receiver {
+    pub fn into_inner(mut self) -> Receiver {
+        self.receiver.set_trusted(false);
         self.receiver
     }
 
@@ -74,6 +81,11 @@ enum Inner<'a> {
         frame: Frame,
     },
     Memory(Bytes),
+    Segment {
+        receiver: &'a mut TrustedReceiver,
+        frame: Frame,
+        bytes: Bytes,
+    },
 }
 
 impl Deref for Borrowed<'_> {
@@ -84,7 +96,7 @@ impl Deref for Borrowed<'_> {
             Inner::Ring { receiver, frame } => {
                 sys::trusted_payload(receiver, frame).unwrap_or(&receiver.beside)
             }
-            Inner::Memory(bytes) => bytes,
+            Inner::Memory(bytes) | Inner::Segment { bytes, .. } => bytes,
         }
     }
 }
@@ -105,8 +117,14 @@ impl fmt::Debug for Borrowed<'_> {
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        if let Inner::Ring { receiver, frame } = &mut self.0 {
-            receiver.receiver.consume(*frame);
+        match &mut self.0 {
+            Inner::Ring { receiver, frame } => receiver.receiver.consume(*frame),
+            Inner::Segment {
+                receiver,
+                frame,
+                bytes,
+            } => receiver.receiver.consume_of(*frame, bytes.len()),
+            Inner::Memory(_) => {}
         }
     }
 }

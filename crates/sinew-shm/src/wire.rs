@@ -21,10 +21,13 @@ type Words = [u64; WORDS];
 /// Packets on the socket once the channel stands, by their first byte.
 pub(crate) const PACKET_BELL: u8 = 1;
 pub(crate) const PACKET_MEMORY: u8 = 2;
+pub(crate) const PACKET_SEGMENT: u8 = 3;
 
 /// Kinds of frames in the ring.
 pub(crate) const FRAME_DATA: u32 = 1;
 pub(crate) const FRAME_MEMORY: u32 = 2;
+pub(crate) const FRAME_SEGMENT: u32 = 3;
+pub(crate) const FRAME_SEGMENT_END: u32 = 4;
 /// Set in a kind of frame that a receiver which does not know it skips.
 pub(crate) const FRAME_SKIPPABLE: u32 = 1 << 31;
 
@@ -32,6 +35,10 @@ pub(crate) const FRAME_SKIPPABLE: u32 = 1 << 31;
 pub(crate) const PRODUCER_OFFSET: usize = 0;
 pub(crate) const CONSUMER_OFFSET: usize = 256;
 pub(crate) const CONTROL_SIZE: u64 = 4096;
+
+/// The most segments that a sender has at a time, and the most bytes in them.
+pub(crate) const MAX_SEGMENTS: usize = 8;
+pub(crate) const MAX_SEGMENT_BYTES: usize = 128 << 20;
 
 /// The most messages in memory of their own that may be under way in one direction.
 pub(crate) const MAX_MEMORY_IN_FLIGHT: usize = 16;
@@ -54,6 +61,8 @@ impl Features {
     pub(crate) const MEMBARRIER: Self = Self(1 << 1);
     /// Both ends may wait on an epoll instance that the other made.
     pub(crate) const EPOLL_BELL: Self = Self(1 << 2);
+    /// This end's receiver takes messages in segments.
+    pub(crate) const SEGMENTS: Self = Self(1 << 3);
 
     pub(crate) fn express(self) -> bool {
         self.contains(Self::EXPRESS)
@@ -61,6 +70,10 @@ impl Features {
 
     pub(crate) fn membarrier(self) -> bool {
         self.contains(Self::MEMBARRIER)
+    }
+
+    pub(crate) fn segments(self) -> bool {
+        self.contains(Self::SEGMENTS)
     }
 
     pub(crate) fn epoll_bell(self) -> bool {
@@ -94,6 +107,7 @@ impl fmt::Display for Features {
                 Self::EXPRESS => f.write_str(" (express)")?,
                 Self::MEMBARRIER => f.write_str(" (membarrier)")?,
                 Self::EPOLL_BELL => f.write_str(" (epoll bell)")?,
+                Self::SEGMENTS => f.write_str(" (segments)")?,
                 _ => {}
             }
             separator = ", ";
@@ -445,9 +459,19 @@ pub(crate) fn encode_memory_frame(len: u64) -> [u8; 8] {
     len.to_le_bytes()
 }
 
-/// The length that a descriptor frame says, against the limit of what this end receives.
-pub(crate) fn decode_memory_frame(payload: [u8; 8], max_message: u64) -> Result<usize, Error> {
-    let len = u64::from_le_bytes(payload);
+/// Bytes of the payload of a frame that announces a message in a segment.
+pub(crate) const SEGMENT_FRAME: usize = 16;
+
+/// The payload of a frame that announces a message of `len` bytes in the segment `number`.
+pub(crate) fn encode_segment_frame(number: u64, len: u64) -> [u8; SEGMENT_FRAME] {
+    let mut payload = [0; SEGMENT_FRAME];
+    payload[..8].copy_from_slice(&number.to_le_bytes());
+    payload[8..].copy_from_slice(&len.to_le_bytes());
+    payload
+}
+
+/// The length of a message that is not in the ring, against the limit of what this end receives.
+pub(crate) fn decode_len(len: u64, max_message: u64) -> Result<usize, Error> {
     if len > max_message {
         return Err(Error::new(ErrorKind::Protocol, "recv").with_reason(format!(
             "the peer announced a message of {len} bytes, above the {max_message} it was told"
@@ -529,8 +553,8 @@ mod tests {
         ] {
             assert_eq!(check_offer(&offer, ours, 4096).unwrap_err().kind(), kind);
         }
-        assert!(decode_memory_frame(encode_memory_frame(10), 10).is_ok());
-        assert!(decode_memory_frame(encode_memory_frame(11), 10).is_err());
+        assert!(decode_len(10, 10).is_ok());
+        assert!(decode_len(11, 10).is_err());
     }
 
     #[test]

@@ -133,8 +133,12 @@ impl AsyncRead for OwnedReadHalf {
                     // An empty message is no bytes, and zero bytes read would be the end.
                     Some(Head::Ring(frame)) if frame.len() == 0 => receiver.consume(frame),
                     Some(Head::Ring(frame)) => *current = Current::Ring { frame, offset: 0 },
-                    Some(Head::Memory(bytes)) if bytes.is_empty() => {}
-                    Some(Head::Memory(bytes)) => *current = Current::Memory(bytes),
+                    Some(head) => {
+                        let bytes = receiver.take(head);
+                        if !bytes.is_empty() {
+                            *current = Current::Memory(bytes);
+                        }
+                    }
                 },
             }
         }

@@ -21,6 +21,7 @@ impl Sender {
                 let cursor = self.producer.cursor_for(len);
                 if is_full { cursor.max(oldest) } else { cursor }
             }
+            Blocked::Released(cursor) => cursor,
             // The socket says so itself; the receiver rings for the end.
             Blocked::Socket => Producer::<Memory>::NEVER,
         };

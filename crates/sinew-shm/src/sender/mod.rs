@@ -1,6 +1,7 @@
 //! The half that sends.
 
 mod fate;
+mod large;
 mod sink;
 mod stage;
 mod wait;
@@ -13,7 +14,7 @@ use std::future::poll_fn;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use sinew_ring::{FrameBuffer, Producer, State};
 use crate::link::{Link, Parker};
 use crate::loan::Loan;
 use crate::options::Options;
+use crate::segments::Pool;
 use crate::stats::SenderStats;
 use crate::sys::Memory;
 use crate::turn::Turn;
@@ -54,7 +56,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// # Back-pressure
 ///
-/// There is room for [`capacity`](crate::Options::capacity) bytes, and for 16 messages above the
+/// There is room for [`capacity`](crate::Options::capacity) bytes, and for eight messages above the
 /// [`threshold`](crate::Options::threshold). When there is none, `send` waits until the receiver has
 /// made some, and `try_send` hands the message back.
 ///
@@ -82,6 +84,7 @@ pub struct Sender {
     max_message: u64,
     /// Where the descriptor frames end whose memory may still be under way.
     memories: VecDeque<u64>,
+    pool: Pool,
     /// What the sink took and could not stage yet.
     pending: Option<Pending>,
     failed: Option<Error>,
@@ -134,6 +137,8 @@ enum Pending {
 enum Blocked {
     /// No room for a payload of this many bytes, or for more memory under way.
     Room { len: usize, memory: bool },
+    /// The receiver's cursor has not come so far, at which a segment is free.
+    Released(u64),
     /// The socket is full.
     Socket,
 }
@@ -148,6 +153,10 @@ impl Sender {
         let threshold = options.checked_threshold(producer.capacity())?;
         // Above what the receiver takes, the slow path refuses.
         let threshold = threshold.min(usize::try_from(their_max_message).unwrap_or(usize::MAX));
+        let reused = match link.features.segments() {
+            true => options.reused_memory,
+            false => 0,
+        };
         Ok(Self {
             link,
             producer,
@@ -155,6 +164,7 @@ impl Sender {
             threshold,
             max_message: their_max_message,
             memories: VecDeque::new(),
+            pool: Pool::new(reused),
             pending: None,
             failed: None,
             closed: false,
@@ -273,7 +283,11 @@ impl Sender {
         if len > self.threshold {
             self.check_open()?;
             self.check_len(len)?;
-            return Loan::draft(self, len);
+            if !self.takes_segment(len) {
+                return Loan::draft(self, len);
+            }
+            let at = poll_fn(|cx| self.poll_segment(cx, len)).await?;
+            return Ok(Loan::segment(self, at, len));
         }
         poll_fn(|cx| self.poll_reserve(cx, len)).await?;
         Loan::ring(self, len)
@@ -303,7 +317,7 @@ impl Sender {
     pub fn blocking_send(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         let payload = payload.as_ref();
         self.look_now_and_then()?;
-        if payload.len() > self.threshold {
+        if payload.len() > self.threshold && !self.takes_segment(payload.len()) {
             let memory = self.freeze(payload)?;
             return self.block_on(|sender| sender.stage_frozen(&memory, None));
         }
@@ -364,6 +378,18 @@ impl Sender {
         payload: &[u8],
         memory: &mut Option<Frozen>,
     ) -> Poll<Result<(), Error>> {
+        if self.takes_segment(payload.len()) {
+            ready!(self.turn.poll_proceed(cx));
+            self.take_event()?;
+            loop {
+                let Some(blocked) = self.stage_segment(payload, Some(cx))? else {
+                    self.spin.succeed();
+                    self.publish();
+                    return Poll::Ready(Ok(()));
+                };
+                ready!(self.poll_blocked(cx, blocked))?;
+            }
+        }
         let memory = match memory {
             Some(memory) => memory,
             None => memory.insert(self.freeze(payload)?),

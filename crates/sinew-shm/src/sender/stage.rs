@@ -1,6 +1,7 @@
 //! Staging messages, and publishing what is staged.
 
 use std::future::poll_fn;
+use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
@@ -10,7 +11,7 @@ use sinew_ring::{FrameBuffer, PushError};
 
 use super::{Blocked, COLLECT, MAX_COLLECTED, Pending, Sender};
 use crate::link::Half;
-use crate::wire::{FRAME_DATA, FRAME_MEMORY, encode_memory_frame};
+use crate::wire::{FRAME_DATA, FRAME_MEMORY, PACKET_MEMORY, encode_memory_frame};
 
 impl Sender {
     pub(super) async fn send_frames<T: AsRef<[u8]>>(
@@ -116,6 +117,9 @@ impl Sender {
     #[cold]
     pub(super) fn stage_slow(&mut self, payload: &[u8]) -> Result<Option<Blocked>, Error> {
         self.check_open()?;
+        if self.takes_segment(payload.len()) {
+            return self.stage_segment(payload, None);
+        }
         let memory = self.freeze(payload)?;
         self.stage_frozen(&memory, None)
     }
@@ -149,30 +153,13 @@ impl Sender {
                 memory: true,
             }));
         }
-        let sent = match cx {
-            Some(cx) => self.link.poll_send_memory(cx, memory),
-            None => match self.link.send_memory(memory) {
-                Err(Errno::AGAIN) => Poll::Pending,
-                sent => Poll::Ready(sent.map_err(|errno| {
-                    self.link
-                        .error(Error::from_raw_os_error("sendmsg", errno.raw_os_error()))
-                })),
-            },
-        };
-        match sent {
+        match self.link.poll_send_fd(cx, PACKET_MEMORY, memory.as_fd()) {
             Poll::Pending => return Ok(Some(Blocked::Socket)),
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Err(self.socket_error(error)),
         }
-        match self.producer.stage(FRAME_MEMORY, &frame) {
-            Ok(()) => {}
-            Err(PushError::Corrupted(corruption)) => return Err(self.corrupted(corruption)),
-            Err(_) => {
-                return Err(self
-                    .link
-                    .error(Error::new(ErrorKind::LimitExceeded, "send")));
-            }
-        }
+        let staged = self.producer.stage(FRAME_MEMORY, &frame);
+        self.staged(staged)?;
         self.memories.push_back(self.producer.position());
         self.count(memory.len());
         self.stats.memories += 1;
@@ -225,15 +212,21 @@ impl Sender {
     /// Stages a loan that was written in the ring.
     #[inline]
     pub(crate) fn stage_ring(&mut self, len: usize) -> Result<(), Error> {
-        match self.producer.commit(FRAME_DATA, len) {
-            Ok(()) => {
-                self.count(len);
-                Ok(())
-            }
+        let staged = self.producer.commit(FRAME_DATA, len);
+        self.staged(staged)?;
+        self.count(len);
+        Ok(())
+    }
+
+    /// What came of staging a frame for which there was room.
+    #[inline]
+    pub(super) fn staged(&mut self, staged: Result<(), PushError>) -> Result<(), Error> {
+        match staged {
+            Ok(()) => Ok(()),
             Err(PushError::Corrupted(corruption)) => Err(self.corrupted(corruption)),
             Err(_) => Err(self
                 .link
-                .error(Error::new(ErrorKind::LimitExceeded, "commit"))),
+                .error(Error::new(ErrorKind::LimitExceeded, "send"))),
         }
     }
 

@@ -195,8 +195,8 @@ impl Sender {
         blocked: Blocked,
     ) -> Poll<Result<(), Error>> {
         self.publish();
-        if let Blocked::Room { len, memory } = blocked {
-            match self.look(len, memory) {
+        if blocked != Blocked::Socket {
+            match self.look(blocked) {
                 Looked::Ready => return Poll::Ready(Ok(())),
                 Looked::Yield => {
                     // A sender that never parks is never rung: it learns here that its peer has closed.
@@ -214,8 +214,8 @@ impl Sender {
         self.link.poll_events(Half::Sender)?;
         self.arm(blocked)?;
         let room = match blocked {
-            Blocked::Room { len, memory } => self.has_room(len, memory)?,
             Blocked::Socket => self.link.poll_writable(cx)?.is_ready(),
+            _ => self.may_go_on(blocked)?,
         };
         if room {
             self.disarm();
@@ -241,8 +241,8 @@ impl Sender {
                 return Ok(());
             };
             self.publish();
-            if let Blocked::Room { len, memory } = blocked {
-                match self.look(len, memory) {
+            if blocked != Blocked::Socket {
+                match self.look(blocked) {
                     Looked::Ready => continue,
                     Looked::Yield => {
                         self.look_now_and_then()?;
@@ -261,8 +261,8 @@ impl Sender {
             self.link.drain_now(Half::Sender)?;
             self.arm(blocked)?;
             let room = match blocked {
-                Blocked::Room { len, memory } => self.has_room(len, memory)?,
                 Blocked::Socket => false,
+                _ => self.may_go_on(blocked)?,
             };
             if !room {
                 if let Some(error) = self.fate() {
@@ -278,7 +278,7 @@ impl Sender {
     }
 
     #[inline]
-    pub(super) fn look(&mut self, len: usize, memory: bool) -> Looked {
+    pub(super) fn look(&mut self, blocked: Blocked) -> Looked {
         let Self {
             spin,
             producer,
@@ -287,13 +287,31 @@ impl Sender {
         } = self;
         // A corrupt cursor ends the look, and is reported by the next stage.
         spin.look(Looks::SHARED, || {
-            has_room(producer, memories, len, memory).unwrap_or(true)
+            may_go_on(producer, memories, blocked).unwrap_or(true)
         })
+    }
+
+    /// Whether the receiver has done what this end waits for.
+    fn may_go_on(&mut self, blocked: Blocked) -> Result<bool, Error> {
+        may_go_on(&mut self.producer, &mut self.memories, blocked)
+            .map_err(|corruption| self.corrupted(corruption))
     }
 
     pub(super) fn has_room(&mut self, len: usize, memory: bool) -> Result<bool, Error> {
         has_room(&mut self.producer, &mut self.memories, len, memory)
             .map_err(|corruption| self.corrupted(corruption))
+    }
+}
+
+fn may_go_on(
+    producer: &mut Producer<Memory>,
+    memories: &mut VecDeque<u64>,
+    blocked: Blocked,
+) -> Result<bool, Corruption> {
+    match blocked {
+        Blocked::Room { len, memory } => has_room(producer, memories, len, memory),
+        Blocked::Released(cursor) => Ok(producer.refresh()? >= cursor),
+        Blocked::Socket => Ok(false),
     }
 }
 

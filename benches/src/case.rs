@@ -35,7 +35,9 @@ impl Size {
     pub(crate) const WORD: Self = Self(8);
     pub(crate) const SMALL: Self = Self(64);
     pub(crate) const PAGE: Self = Self(4096);
+    pub(crate) const MEDIUM: Self = Self(64 << 10);
     pub(crate) const LARGE: Self = Self(1 << 20);
+    pub(crate) const HUGE: Self = Self(16 << 20);
     pub(crate) const ALL: [Self; 3] = [Self::SMALL, Self::PAGE, Self::LARGE];
 
     pub(crate) fn bytes(self) -> usize {

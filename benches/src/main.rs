@@ -27,6 +27,7 @@ mod runtime;
 mod session;
 mod shm;
 mod sinew;
+mod sinew_loan;
 mod sync;
 mod sys;
 mod throughput;

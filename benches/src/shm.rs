@@ -4,7 +4,7 @@
 //! measured at nearly the same time.
 
 use crate::case::{Case, Comparison, Kind, Size, Suite};
-use crate::{iceoryx2, ipc_channel, limit, rtrb, sinew, tokio_pipe, tokio_unix};
+use crate::{iceoryx2, ipc_channel, limit, rtrb, sinew, sinew_loan, tokio_pipe, tokio_unix};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "shm",
@@ -17,6 +17,7 @@ fn cases() -> Vec<Case> {
     let subjects = [
         limit::cases,
         sinew::cases,
+        sinew_loan::cases,
         iceoryx2::cases,
         ipc_channel::cases,
         tokio_unix::cases,
@@ -27,6 +28,11 @@ fn cases() -> Vec<Case> {
     for kind in [Kind::RoundTrip, Kind::Throughput] {
         for size in Size::ALL {
             cases.extend(subjects.iter().flat_map(|of| of(kind, size)));
+        }
+        // What is written and read in place.
+        for size in [Size::MEDIUM, Size::HUGE] {
+            cases.extend(sinew_loan::cases(kind, size));
+            cases.extend(iceoryx2::cases(kind, size));
         }
     }
     cases
@@ -40,7 +46,27 @@ const fn compare(
 }
 
 /// A line is printed where the run has both of its cases.
-const COMPARISONS: [Comparison; 18] = [
+const COMPARISONS: [Comparison; 26] = [
+    compare(("sinew", "rtt/4KiB/loan"), ("iceoryx2", "rtt/4KiB/poll")),
+    compare(("sinew", "rtt/64KiB/loan"), ("iceoryx2", "rtt/64KiB/poll")),
+    compare(("sinew", "rtt/1MiB/loan"), ("iceoryx2", "rtt/1MiB/poll")),
+    compare(("sinew", "rtt/16MiB/loan"), ("iceoryx2", "rtt/16MiB/poll")),
+    compare(
+        ("sinew", "throughput/4KiB/loan"),
+        ("iceoryx2", "throughput/4KiB/poll"),
+    ),
+    compare(
+        ("sinew", "throughput/64KiB/loan"),
+        ("iceoryx2", "throughput/64KiB/poll"),
+    ),
+    compare(
+        ("sinew", "throughput/1MiB/loan"),
+        ("iceoryx2", "throughput/1MiB/poll"),
+    ),
+    compare(
+        ("sinew", "throughput/16MiB/loan"),
+        ("iceoryx2", "throughput/16MiB/poll"),
+    ),
     compare(("sinew", "rtt/64/adaptive"), ("limit", "rtt/64/cache-line")),
     compare(
         ("sinew", "rtt/4KiB/adaptive"),

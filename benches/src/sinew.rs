@@ -47,8 +47,10 @@ fn options(session: &Session) -> Options {
         "spin" => Mode::Spin,
         _ => Mode::Adaptive,
     });
-    if session.how() == "zero-copy" {
-        return options;
+    match session.how() {
+        "zero-copy" => return options.reused_memory(0),
+        "loan" => return options,
+        _ => {}
     }
     let len = session.len();
     if len > 64 << 10 {
@@ -58,7 +60,7 @@ fn options(session: &Session) -> Options {
     }
 }
 
-async fn open(session: &Session, socket: OwnedFd, first: bool) -> Result<Channel> {
+pub(crate) async fn open(session: &Session, socket: OwnedFd, first: bool) -> Result<Channel> {
     let options = options(session);
     Ok(if first {
         options.accept_on(socket).await?
@@ -67,7 +69,7 @@ async fn open(session: &Session, socket: OwnedFd, first: bool) -> Result<Channel
     })
 }
 
-fn rendezvous(session: &mut Session, first: bool) -> Result<OwnedFd> {
+pub(crate) fn rendezvous(session: &mut Session, first: bool) -> Result<OwnedFd> {
     use std::os::fd::AsFd;
     if !first {
         let [socket] = session.recv_fds()?;

@@ -27,7 +27,7 @@ fn ask(session: &mut Session) -> Result<Record> {
         let mut receiver = sys::trust(receiver);
         while let Some(stamp) = trips.begin() {
             let mut loan = sender.reserve(len).await?;
-            stamp.fill(&mut *loan);
+            stamp.fill(&mut loan);
             loan.commit(len).await?;
             let reply = receiver.recv().await?.ok_or("the peer has gone")?;
             trips.end(&reply[..])?;
@@ -47,7 +47,7 @@ fn answer(session: &mut Session) -> Result<Record> {
             let reply = echo.read(&request[..])?;
             drop(request);
             let mut loan = sender.reserve(len).await?;
-            reply.fill(&mut *loan);
+            reply.fill(&mut loan);
             loan.commit(len).await?;
             if reply.is_last() {
                 return Ok(echo.finish());
@@ -78,7 +78,7 @@ fn send(session: &mut Session) -> Result<Record> {
         let (mut sender, mut receiver) = open(session, socket, false).await?.split();
         while let Some(stamp) = flow.next() {
             let mut loan = sender.reserve(len).await?;
-            stamp.fill(&mut *loan);
+            stamp.fill(&mut loan);
             loan.commit(len).await?;
         }
         sender.close().await?;

@@ -15,14 +15,14 @@ const DUPLEX: usize = 1 << 16;
 
 /// Where a server waits for its client.
 pub(crate) enum Listener {
-    Sinew(sinew_shm::Listener),
+    Sinew(Box<sinew_shm::Listener>),
     Unix(UnixListener),
 }
 
 impl Listener {
     pub(crate) async fn bind(carrier: Carrier, path: &Path) -> Result<Self> {
         Ok(match carrier {
-            Carrier::Sinew => Self::Sinew(sinew_shm::Listener::bind(path).await?),
+            Carrier::Sinew => Self::Sinew(Box::new(sinew_shm::Listener::bind(path).await?)),
             Carrier::Unix => Self::Unix(UnixListener::bind(path)?),
             Carrier::Duplex => return Err("a duplex stream has no address".into()),
         })

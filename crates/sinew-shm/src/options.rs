@@ -12,7 +12,7 @@ use crate::wire::CONTROL_SIZE;
 use sinew_core::Wait;
 
 /// About what a wake-up costs.
-pub(crate) const SPIN_LIMIT: Duration = Duration::from_micros(50);
+pub(crate) const SPIN_LIMIT: Duration = Duration::from_micros(100);
 
 /// Decides whether a peer is admitted.
 pub(crate) type Policy = Arc<dyn Fn(&Credentials) -> bool + Send + Sync>;
@@ -27,7 +27,7 @@ pub(crate) type Policy = Arc<dyn Fn(&Credentials) -> bool + Send + Sync>;
 /// | [`max_capacity`](Self::max_capacity) | 256 MiB | |
 /// | [`reused_memory`](Self::reused_memory) | 64 MiB | up to 128 MiB |
 /// | [`wait`](Self::wait) | [`Wait::Adaptive`] | |
-/// | [`spin_limit`](Self::spin_limit) | 50 µs | |
+/// | [`spin_limit`](Self::spin_limit) | 100 µs | |
 /// | [`handshake_timeout`](Self::handshake_timeout) | 5 s | |
 /// | [`hello_timeout`](Self::hello_timeout) | 1 s | the handshake's |
 /// | [`max_handshakes`](Self::max_handshakes) | 64 | at least 1 |

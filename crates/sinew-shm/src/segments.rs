@@ -78,14 +78,17 @@ impl Pool {
             let slots = self.slots.iter().enumerate();
             slots.filter(|(_, slot)| slot.busy <= released)
         };
-        // Of those that fit, the one that was used last: it is most likely in a cache.
-        let fitting = free().filter(|(_, slot)| slot.segment.len() >= len);
-        if let Some((at, _)) = fitting.max_by_key(|(_, slot)| slot.busy) {
-            return Place::At(at);
-        }
+        let fits = |slot: &Slot| slot.segment.len() >= len;
         let used: usize = self.slots.iter().map(|slot| slot.segment.len()).sum();
-        if self.slots.len() < MAX_SEGMENTS && used + size <= self.limit {
-            return Place::Create(size);
+        let may_create = self.slots.len() < MAX_SEGMENTS && used + size <= self.limit;
+        let is_alone = self.slots.iter().filter(|slot| fits(slot)).count() < 2;
+        // The one that was released longest ago, of two at least: the receiver's cache holds what it has just
+        // read, and each write there would have to take a line back from it.
+        let longest = free().filter(|(_, slot)| fits(slot));
+        match longest.min_by_key(|(_, slot)| slot.busy) {
+            Some((at, _)) if !(is_alone && may_create) => return Place::At(at),
+            _ if may_create => return Place::Create(size),
+            _ => {}
         }
         if let Some((at, _)) = free().min_by_key(|(_, slot)| slot.busy) {
             return Place::Retire(at);
@@ -221,13 +224,11 @@ mod tests {
     fn the_pool_is_bounded_reused_and_adapts_to_larger_messages() {
         let mut pool = Pool::new(1 << 20);
         assert_eq!(pool.most(), 1 << 20);
-        assert_eq!(pool.place(100_000, 0), Place::Create(128 << 10));
         let mut cursor = 0;
         // As many as there may be, all busy.
         for at in 0..8 {
             assert_eq!(pool.place(100_000, 0), Place::Create(128 << 10));
             pool.create(128 << 10).unwrap();
-            assert_eq!(pool.place(100_000, 0), Place::At(at));
             assert!(pool.unsent(at).is_some());
             pool.set_sent(at);
             assert_eq!(pool.number(at), Some(at as u64));
@@ -235,9 +236,9 @@ mod tests {
             pool.set_busy(at, cursor);
         }
         assert_eq!(pool.place(100_000, 0), Place::Busy(24));
+        // The one that was released first.
         assert_eq!(pool.place(100_000, 24), Place::At(0));
-        // The last one that is free.
-        assert_eq!(pool.place(100_000, 72), Place::At(2));
+        assert_eq!(pool.place(100_000, 72), Place::At(0));
         assert_eq!(pool.place(400_000, 0), Place::Busy(24));
         // Four small ones make room for a large one.
         for _ in 0..4 {
@@ -247,6 +248,25 @@ mod tests {
             pool.remove(at);
         }
         assert_eq!(pool.place(400_000, cursor), Place::Create(512 << 10));
+    }
+
+    #[test]
+    fn two_take_turns_and_one_does_where_there_is_no_room_for_another() {
+        let mut pool = Pool::new(1 << 20);
+        pool.create(512 << 10).unwrap();
+        pool.set_busy(0, 24);
+        assert_eq!(pool.place(300_000, 24), Place::Create(512 << 10));
+        pool.create(512 << 10).unwrap();
+        pool.set_busy(1, 48);
+        assert_eq!(pool.place(300_000, 48), Place::At(0));
+        pool.set_busy(0, 72);
+        assert_eq!(pool.place(300_000, 72), Place::At(1));
+
+        let mut pool = Pool::new(1 << 20);
+        pool.create(1 << 20).unwrap();
+        pool.set_busy(0, 24);
+        assert_eq!(pool.place(1 << 20, 24), Place::At(0));
+        assert_eq!(pool.place(1 << 20, 16), Place::Busy(24));
     }
 
     #[test]

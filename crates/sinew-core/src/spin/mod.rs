@@ -48,7 +48,7 @@ impl Looks {
     /// For memory, in a task that does nothing else meanwhile: some two microseconds, then a fraction of one.
     pub const ALONE: Self = Self {
         first: 128,
-        turn: 16,
+        turn: 64,
         pause: 1,
     };
     /// For memory, in a task that may have other things to do in the same poll.

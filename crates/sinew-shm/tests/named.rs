@@ -301,6 +301,30 @@ async fn a_successor_tells_of_the_death_before_it_sends_anything() {
     assert_eq!(bounded(receiver.recv()).await.unwrap(), None);
 }
 
+/// The second sender is opened while the end of the first is still to be received, and dies after it was.
+#[tokio::test]
+async fn a_death_in_silence_after_an_end_is_told() {
+    for successor in [false, true] {
+        let region = region();
+        let (mut sender, mut receiver) = pair(&options(), &region).await;
+        sender.send("last").await.unwrap();
+        sender.close().await.unwrap();
+        drop(sender);
+        let silent = options().open_sender(region.clone()).await.unwrap();
+        assert_eq!(bounded(receiver.recv()).await.unwrap().unwrap(), "last");
+        assert_eq!(bounded(receiver.recv()).await.unwrap(), None);
+        assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+        kill(silent, &region, SENDER);
+        let next = match successor {
+            true => Some(options().open_sender(region.clone()).await.unwrap()),
+            false => None,
+        };
+        is_crash(bounded(receiver.recv()).await);
+        assert!(matches!(receiver.try_recv(), Err(TryRecvError::Empty)));
+        drop(next);
+    }
+}
+
 /// A receiver that leaves while a sender begins to wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_leaves_at_that_moment() {

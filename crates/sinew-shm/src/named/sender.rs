@@ -9,7 +9,7 @@ use sinew_core::{Error, ErrorKind, TrySendError};
 use sinew_ring::{ControlBlock, Corruption, Producer, PushError, frame_size};
 use sinew_sync::Process;
 
-use super::block::{Block, Role, SLOT_ENDED, SLOT_HOLDER, SLOT_TOLD, Slot};
+use super::block::{Block, Role, SLOT_ENDED, SLOT_HOLDER, SLOT_OPENED, SLOT_TOLD, Slot};
 use super::claim::Claim;
 use super::label::{LABEL, Outgoing};
 use super::options::Options;
@@ -680,16 +680,16 @@ fn resume(
     let found = Found {
         published: producer.position(),
         released: producer.refresh()?,
+        opened: slot[SLOT_OPENED].load(Ordering::Acquire),
         ended: slot[SLOT_ENDED].load(Ordering::Acquire),
         told: slot[SLOT_TOLD].load(Ordering::Acquire),
         died,
     };
     let plan = found.plan();
-    for (mark, keep) in [(SLOT_ENDED, plan.keep_ended), (SLOT_TOLD, plan.keep_told)] {
-        if !keep {
-            slot[mark].store(0, Ordering::Release);
-        }
+    if plan.clear_ended {
+        slot[SLOT_ENDED].store(0, Ordering::Release);
     }
+    slot[SLOT_OPENED].store(found.published, Ordering::Release);
     Ok(plan)
 }
 

@@ -68,6 +68,7 @@ pub(super) struct World {
     pub(super) ring: BTreeMap<u64, Frame>,
     pub(super) released: u64,
     pub(super) holders: [Holder; 2],
+    pub(super) opened: u64,
     pub(super) ended: u64,
     pub(super) told: u64,
     pub(super) tally: [[(u64, u64); 2]; 2],
@@ -84,6 +85,8 @@ pub(super) struct World {
     lives: Vec<Life>,
     /// Lives that ended without a close, less the deaths that were told.
     untold: usize,
+    /// A sender has died that had been opened, and nothing was told since.
+    owed: bool,
     /// Anybody has died, so that a ring may be missing.
     death: bool,
     /// Whose message was received last, and what was told since.
@@ -123,6 +126,7 @@ impl World {
             ring: BTreeMap::new(),
             released: 0,
             holders: [Holder::Nobody; 2],
+            opened: 0,
             ended: 0,
             told: 0,
             tally: [[(0, 0); 2]; 2],
@@ -135,6 +139,7 @@ impl World {
             messages: [0; 2],
             lives: Vec::new(),
             untold: 0,
+            owed: false,
             death: false,
             heard: None,
             since: (false, false),
@@ -238,7 +243,9 @@ impl World {
                     self.holders[S] = Holder::Dead(sender.life);
                     // Armed, it would be rung for nothing: to the same effect.
                     self.sender_armed = None;
-                    self.untold += usize::from(!self.lives[sender.life].closed);
+                    let closed = self.lives[sender.life].closed;
+                    self.untold += usize::from(!closed);
+                    self.owed |= !closed && sender.is_open;
                 }
                 self.death = true;
             }
@@ -309,7 +316,10 @@ impl World {
                 self.heard = Some(life);
                 self.since = (false, false);
             }
-            Frame::End => self.since.0 = true,
+            Frame::End => {
+                self.since.0 = true;
+                self.owed = false;
+            }
             Frame::Crash => self.crash_told(),
         }
         self.last = Some(frame);
@@ -317,6 +327,7 @@ impl World {
 
     fn crash_told(&mut self) {
         self.since.1 = true;
+        self.owed = false;
         self.last = Some(Frame::Crash);
         let untold = self.untold.checked_sub(1);
         self.untold = untold.expect("a death is told that was none, or was told before");
@@ -346,6 +357,8 @@ impl World {
         if receiver_rests {
             assert!(self.log.is_empty(), "it sleeps beside a frame");
             assert!(!sender_rests, "both sleep");
+            let settled = sender.is_none_or(|end| end.is_open);
+            assert!(!settled || !self.owed, "a death is not told");
         }
         // All have gone, and nothing is left: the last thing that happened was told last.
         if receiver_rests && self.sender.is_none() {
@@ -411,7 +424,7 @@ fn explore(limits: Limits, mut crashed: impl FnMut(&World)) -> usize {
 }
 
 /// Explores, and lets the shipped ends take over wherever nobody lives.
-fn check(senders: usize, receivers: usize, messages: u8) {
+fn check(senders: usize, receivers: usize, messages: u8, least: usize) {
     let limits = Limits {
         senders,
         receivers,
@@ -421,22 +434,28 @@ fn check(senders: usize, receivers: usize, messages: u8) {
     let states = explore(limits, |world| replay.run(world));
     let crashes = replay.count();
     assert!(
-        states > 100_000 && crashes > 100,
+        states > least && crashes > 100,
         "{states} states, {crashes} crashes"
     );
 }
 
 #[test]
 fn three_senders() {
-    check(3, 1, 1);
+    check(3, 1, 1, 100_000);
 }
 
 #[test]
 fn two_receivers() {
-    check(2, 2, 2);
+    check(2, 2, 2, 100_000);
 }
 
 #[test]
 fn a_full_ring() {
-    check(2, 1, 3);
+    check(2, 1, 3, 100_000);
+}
+
+/// What no message takes is enough for all that has to be told.
+#[test]
+fn nobody_receives() {
+    check(5, 0, 2, 1000);
 }

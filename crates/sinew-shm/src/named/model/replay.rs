@@ -7,7 +7,9 @@ use sinew_core::TryRecvError;
 use sinew_memory::Region;
 use sinew_ring::ControlBlock;
 
-use super::super::block::{self, Block, SLOT_ENDED, SLOT_HOLDER, SLOT_TALLY, SLOT_TOLD};
+use super::super::block::{
+    self, Block, SLOT_ENDED, SLOT_HOLDER, SLOT_OPENED, SLOT_TALLY, SLOT_TOLD,
+};
 use super::super::recovery::{self, Found};
 use super::super::{FRAME_CRASH, FRAME_DATA, FRAME_END, Options, Receiver};
 use super::{Frame, R, S, World};
@@ -56,7 +58,7 @@ impl Replay {
         let mut hasher = DefaultHasher::new();
         (world.published, world.flag, world.express, &world.ring).hash(&mut hasher);
         (world.released, world.holders, world.ended, world.told).hash(&mut hasher);
-        (world.tally, &world.log).hash(&mut hasher);
+        (world.tally, &world.log, world.opened).hash(&mut hasher);
         if !self.done.insert(hasher.finish()) {
             return;
         }
@@ -66,7 +68,7 @@ impl Replay {
         self.lay(world);
         let mut receiver = self.receiver();
         assert_eq!(receiver.consumed(), world.messages[R]);
-        if died && !recovery::was_closed(world.ended, world.published) {
+        if died && !recovery::was_closed(world.ended, world.opened, world.published) {
             expected.push(Told::Crash);
         }
         assert_eq!(drain(&mut receiver), expected, "{world:#?}");
@@ -80,6 +82,7 @@ impl Replay {
         let found = Found {
             published: world.published,
             released: world.released,
+            opened: world.opened,
             ended: world.ended,
             told: world.told,
             died,
@@ -138,6 +141,7 @@ impl Replay {
         }
         store(SLOTS[S] + 8 * SLOT_ENDED, world.ended);
         store(SLOTS[S] + 8 * SLOT_TOLD, world.told);
+        store(SLOTS[S] + 8 * SLOT_OPENED, world.opened);
     }
 }
 

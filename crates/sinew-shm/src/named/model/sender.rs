@@ -12,7 +12,7 @@ pub(super) enum Sending {
     ClearFlag,
     Tally,
     ClearEnded,
-    ClearTold,
+    StoreOpened,
     Idle,
     Try,
     LoadBell,
@@ -63,6 +63,8 @@ pub(super) struct Sender {
     pub(super) express: bool,
     /// The receiver's death is known.
     pub(super) gone: bool,
+    /// It has been opened, so that somebody may rely on it.
+    pub(super) is_open: bool,
 }
 
 impl Sender {
@@ -79,6 +81,7 @@ impl Sender {
             frame: Frame::End,
             express: false,
             gone: false,
+            is_open: false,
         }
     }
 
@@ -141,6 +144,7 @@ impl World {
                 let found = Found {
                     published: sender.end,
                     released: self.released,
+                    opened: self.opened,
                     ended: self.ended,
                     told: self.told,
                     died: sender.predecessor_died,
@@ -149,16 +153,14 @@ impl World {
                 sender.at = Sending::ClearEnded;
             }
             Sending::ClearEnded => {
-                if !sender.plan.unwrap().keep_ended {
+                if sender.plan.unwrap().clear_ended {
                     self.ended = 0;
                 }
-                sender.at = Sending::ClearTold;
+                sender.at = Sending::StoreOpened;
             }
-            Sending::ClearTold => {
+            Sending::StoreOpened => {
+                self.opened = sender.end;
                 let plan = sender.plan.take().unwrap();
-                if !plan.keep_told {
-                    self.told = 0;
-                }
                 sender.gone = self.is_dead(R);
                 sender.at = Sending::Idle;
                 if plan.tell {
@@ -264,11 +266,11 @@ impl World {
                 sender.at = Sending::Write;
                 sender.frame = Frame::End;
                 if recovery::end_stands(self.ended, sender.end, self.released) {
-                    self.lives[sender.life].closed = true;
                     sender.at = Sending::GiveBack;
                 }
             }
             Sending::GiveBack => {
+                self.lives[sender.life].closed = true;
                 self.holders[S] = Holder::Nobody;
                 sender.at = Sending::RingLast;
             }
@@ -280,6 +282,7 @@ impl World {
         }
         if sender.at == Sending::Idle {
             sender.frame = Frame::End;
+            sender.is_open = true;
         }
     }
 

@@ -20,26 +20,21 @@ pub(super) struct Found {
     pub(super) died: bool,
 }
 
-/// What a sender does before anything else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Plan {
-    /// `ended` is about a frame that was not published, and another may end there.
-    pub(super) clear_ended: bool,
-    /// A frame has to tell of the predecessor's death.
-    pub(super) tell: bool,
-}
-
 impl Found {
-    pub(super) fn plan(self) -> Plan {
+    /// Whether a frame has to tell of the predecessor's death.
+    pub(super) fn must_tell(self) -> bool {
         let closed = was_closed(self.ended, self.opened, self.published);
         // The receiver comes to the last frame after that death, and takes it for the end of all that was before.
         let unread = self.released < self.published;
         let stands = unread && (self.ended == self.published || self.told == self.published);
-        Plan {
-            clear_ended: self.ended > self.published,
-            tell: self.died && !closed && !stands,
-        }
+        self.died && !closed && !stands
     }
+}
+
+/// Whether `ended` or `told` is about a frame that was not published, as its sender died before that. It must be
+/// cleared, because another frame may end there.
+pub(super) fn is_stale(mark: u64, published: u64) -> bool {
+    mark > published
 }
 
 /// Whether the frame by which an earlier sender was closed also stands for one that is closed now, with its cursor

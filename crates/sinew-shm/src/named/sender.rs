@@ -13,7 +13,7 @@ use super::block::{Block, Role, SLOT_ENDED, SLOT_HOLDER, SLOT_OPENED, SLOT_TOLD,
 use super::claim::Claim;
 use super::label::{LABEL, Outgoing};
 use super::options::Options;
-use super::recovery::{self, Found, Plan};
+use super::recovery::{self, Found};
 use super::rest::{INTERVAL, Rest};
 use super::tally::Tally;
 use super::{FRAME_CRASH, FRAME_DATA, FRAME_END, FRAME_LABEL, SPARE};
@@ -62,10 +62,10 @@ impl Sender {
         let (mut claim, predecessor) = Claim::new(block, Role::Sender, outgoing.holder())?;
         let resumed = resume_producer(claim.block()).and_then(|mut producer| {
             let tally = Tally::resume(claim.slot().clone(), producer.position());
-            let plan = resume(claim.slot(), &mut producer, predecessor.is_some())?;
-            Ok((producer, tally.ok_or(Corruption::State)?, plan))
+            let tell = resume(claim.slot(), &mut producer, predecessor.is_some())?;
+            Ok((producer, tally.ok_or(Corruption::State)?, tell))
         });
-        let (producer, tally, plan) = match resumed {
+        let (producer, tally, tell) = match resumed {
             Ok(resumed) => resumed,
             Err(corruption) => {
                 if let Some(dead) = predecessor {
@@ -93,7 +93,7 @@ impl Sender {
             },
             outgoing,
             staged: 0,
-            dead: predecessor.filter(|_| plan.tell),
+            dead: predecessor.filter(|_| tell),
             gone: gone.map_or(0, Process::to_word),
             epoch: epoch.wrapping_sub(present),
             failed: None,
@@ -671,26 +671,28 @@ impl Sender {
     }
 }
 
-/// Takes in what the predecessor has left in the slot.
+/// Takes in what the predecessor has left in the slot. Whether its death is to be told.
 fn resume(
     slot: &Slot,
     producer: &mut Producer<RegionMemory>,
     died: bool,
-) -> Result<Plan, Corruption> {
+) -> Result<bool, Corruption> {
+    let load = |word: usize| slot[word].load(Ordering::Acquire);
     let found = Found {
         published: producer.position(),
         released: producer.refresh()?,
-        opened: slot[SLOT_OPENED].load(Ordering::Acquire),
-        ended: slot[SLOT_ENDED].load(Ordering::Acquire),
-        told: slot[SLOT_TOLD].load(Ordering::Acquire),
+        opened: load(SLOT_OPENED),
+        ended: load(SLOT_ENDED),
+        told: load(SLOT_TOLD),
         died,
     };
-    let plan = found.plan();
-    if plan.clear_ended {
-        slot[SLOT_ENDED].store(0, Ordering::Release);
+    for mark in [SLOT_ENDED, SLOT_TOLD] {
+        if recovery::is_stale(load(mark), found.published) {
+            slot[mark].store(0, Ordering::Release);
+        }
     }
     slot[SLOT_OPENED].store(found.published, Ordering::Release);
-    Ok(plan)
+    Ok(found.must_tell())
 }
 
 pub(super) fn corrupted(block: &Block, operation: &'static str, corruption: Corruption) -> Error {

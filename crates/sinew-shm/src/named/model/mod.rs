@@ -19,8 +19,8 @@ use receiver::{Receiver, Receiving};
 use replay::Replay;
 use sender::{Sender, Sending};
 
-/// Bytes of the ring: two messages, and what no message takes.
-const CAPACITY: u64 = 2 * 16 + super::SPARE as u64;
+/// Bytes of the ring: one long message or two short ones, and what no message takes.
+const CAPACITY: u64 = 16 + super::SPARE as u64;
 const S: usize = 0;
 const R: usize = 1;
 
@@ -34,8 +34,9 @@ pub(super) enum Frame {
 impl Frame {
     pub(super) fn size(self) -> u64 {
         match self {
-            Self::Message(_) => 16,
-            Self::End | Self::Crash => 8,
+            // As short as an end, or longer.
+            Self::Message(number) if number % 2 == 1 => 16,
+            Self::Message(_) | Self::End | Self::Crash => 8,
         }
     }
 
@@ -72,7 +73,7 @@ pub(super) struct World {
     pub(super) ended: u64,
     pub(super) told: u64,
     pub(super) tally: [[(u64, u64); 2]; 2],
-    /// Where a sender that sleeps wants to write.
+    /// Up to where a sender that sleeps wants to write.
     sender_armed: Option<u64>,
     receiver_armed: bool,
     /// Whether an end was rung since it looked at its bell.
@@ -289,14 +290,9 @@ impl World {
 }
 
 impl World {
-    /// Whether a frame of `size` bytes fits after `end`, with what no message takes.
-    fn has_room(&self, end: u64, size: u64) -> bool {
-        end.saturating_sub(self.released) + size + super::SPARE as u64 <= CAPACITY
-    }
-
-    /// Whether there is room for a message of a sender that sleeps with its cursor at `end`.
-    fn room_for(&self, end: u64) -> bool {
-        self.has_room(end, Frame::Message(0).size())
+    /// Whether a message that ends at `end` fits, with what no message takes.
+    fn has_room(&self, end: u64) -> bool {
+        end.saturating_sub(self.released) + super::SPARE as u64 <= CAPACITY
     }
 
     /// The receiver has moved past `frame`, which is from `life`.
@@ -346,7 +342,7 @@ impl World {
                 !receiver_sleeps || self.rung[R] || self.log.is_empty() || sender_rings,
                 "the receiver is not rung"
             );
-            let room = self.sender_armed.is_some_and(|end| self.room_for(end));
+            let room = self.sender_armed.is_some_and(|end| self.has_room(end));
             assert!(
                 !sender_sleeps || self.rung[S] || !room || receiver_rings,
                 "the sender is not rung"

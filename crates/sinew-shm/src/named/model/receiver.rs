@@ -142,7 +142,7 @@ impl World {
             Receiving::LookAtSender => {
                 let waits = self
                     .sender_armed
-                    .is_some_and(|wanted| self.room_for(wanted));
+                    .is_some_and(|wanted| self.has_room(wanted));
                 receiver.at = match waits {
                     true => Receiving::Ring,
                     false => Receiving::Next,

@@ -21,7 +21,8 @@ const SLOTS: [usize; 2] = [128, 256];
 /// What a receiver gives.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
-    Message(u8),
+    /// With its bytes.
+    Message(u64),
     End,
     Crash,
 }
@@ -87,16 +88,25 @@ impl Replay {
             told: world.told,
             died,
         };
-        if found.plan().tell {
+        if found.must_tell() {
             expected.push(Told::Crash);
         }
-        // An end that is the last of all stands for the one of this sender, too.
         let mut receiver = self.receiver();
         assert_eq!(drain(&mut receiver), expected, "{world:#?}");
         assert!(sender.try_send(9_u64.to_ne_bytes()).is_ok());
         drop(sender);
-        let last = [Told::Message(9), Told::End];
+        let last = [Told::Message(8), Told::End];
         assert_eq!(drain(&mut receiver), last, "{world:#?}");
+        drop(receiver);
+
+        // One that dies in silence.
+        self.lay(world);
+        let sender = Options::new().blocking_open_sender(self.region.clone());
+        std::mem::forget(sender.unwrap());
+        let holder = SLOTS[S] + 8 * SLOT_HOLDER;
+        self.region.store(holder, &DEAD).unwrap();
+        expected.push(Told::Crash);
+        assert_eq!(drain(&mut self.receiver()), expected, "{world:#?}");
     }
 
     fn receiver(&self) -> Receiver {
@@ -108,9 +118,9 @@ impl Replay {
     /// Writes the state into the memory.
     fn lay(&self, world: &World) {
         let store = |at: usize, word: u64| self.region.store(at, &word).unwrap();
-        let frame = |at: usize, frame: Frame| {
-            let (len, kind, payload) = match frame {
-                Frame::Message(number) => (8, FRAME_DATA, u64::from(number)),
+        let frame = |at: usize, content: Frame| {
+            let (len, kind, payload) = match content {
+                Frame::Message(number) => (content.size() - 8, FRAME_DATA, u64::from(number)),
                 Frame::End => (0, FRAME_END, 0),
                 Frame::Crash => (0, FRAME_CRASH, 0),
             };
@@ -147,7 +157,7 @@ impl Replay {
 
 fn told(frame: Frame) -> Told {
     match frame {
-        Frame::Message(number) => Told::Message(number),
+        Frame::Message(_) => Told::Message(frame.size() - 8),
         Frame::End => Told::End,
         Frame::Crash => Told::Crash,
     }
@@ -158,7 +168,7 @@ fn drain(receiver: &mut Receiver) -> Vec<Told> {
     let mut all = Vec::new();
     loop {
         all.push(match receiver.try_recv() {
-            Ok(bytes) => Told::Message(bytes[0]),
+            Ok(bytes) => Told::Message(bytes.len() as u64),
             Err(TryRecvError::Empty) => return all,
             Err(TryRecvError::Closed) => Told::End,
             Err(TryRecvError::Failed(error)) => {

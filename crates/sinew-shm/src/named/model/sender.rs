@@ -1,6 +1,6 @@
 //! The steps of a sender, as in `named/sender.rs` and the ring's producer.
 
-use super::super::recovery::{self, Found, Plan};
+use super::super::recovery::{self, Found};
 use super::{Frame, Holder, R, S, World};
 
 /// What a sender does next.
@@ -12,6 +12,7 @@ pub(super) enum Sending {
     ClearFlag,
     Tally,
     ClearEnded,
+    ClearTold,
     StoreOpened,
     Idle,
     Try,
@@ -58,7 +59,7 @@ pub(super) struct Sender {
     current: usize,
     count: u64,
     predecessor_died: bool,
-    plan: Option<Plan>,
+    tell: bool,
     pub(super) frame: Frame,
     pub(super) express: bool,
     /// The receiver's death is known.
@@ -77,7 +78,7 @@ impl Sender {
             current: 0,
             count: 0,
             predecessor_died,
-            plan: None,
+            tell: false,
             frame: Frame::End,
             express: false,
             gone: false,
@@ -149,27 +150,32 @@ impl World {
                     told: self.told,
                     died: sender.predecessor_died,
                 };
-                sender.plan = Some(found.plan());
+                sender.tell = found.must_tell();
                 sender.at = Sending::ClearEnded;
             }
             Sending::ClearEnded => {
-                if sender.plan.unwrap().clear_ended {
+                if recovery::is_stale(self.ended, sender.end) {
                     self.ended = 0;
+                }
+                sender.at = Sending::ClearTold;
+            }
+            Sending::ClearTold => {
+                if recovery::is_stale(self.told, sender.end) {
+                    self.told = 0;
                 }
                 sender.at = Sending::StoreOpened;
             }
             Sending::StoreOpened => {
                 self.opened = sender.end;
-                let plan = sender.plan.take().unwrap();
                 sender.gone = self.is_dead(R);
                 sender.at = Sending::Idle;
-                if plan.tell {
+                if std::mem::take(&mut sender.tell) {
                     sender.frame = Frame::Crash;
                     sender.at = Sending::Write;
                 }
             }
             Sending::Idle => unreachable!("there is a choice"),
-            Sending::Try => match self.has_room(sender.end, sender.frame.size()) {
+            Sending::Try => match self.has_room(sender.next_end()) {
                 true => sender.begin(),
                 false => sender.at = Sending::LoadBell,
             },
@@ -182,13 +188,13 @@ impl World {
                 sender.at = Sending::Arm;
             }
             Sending::Arm => {
-                self.sender_armed = Some(sender.end);
+                self.sender_armed = Some(sender.next_end());
                 sender.at = Sending::LookAgain;
             }
             Sending::LookAgain => {
                 sender.released = self.released;
                 sender.at = Sending::Sleep;
-                if self.has_room(sender.end, sender.frame.size()) {
+                if self.has_room(sender.next_end()) {
                     self.wake(sender);
                 }
             }

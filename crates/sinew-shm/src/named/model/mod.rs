@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::recovery;
 
+mod duplex;
 mod receiver;
 mod replay;
 mod sender;

@@ -130,8 +130,8 @@ impl Replay {
             }
         };
         self.region.write(0, &self.fresh).unwrap();
-        let cursor = world.published | u64::from(world.flag) * ControlBlock::EXPRESS;
-        store(Block::PRODUCER, cursor);
+        let flags = u64::from(world.flag) * ControlBlock::EXPRESS;
+        store(Block::PRODUCER, world.published | flags);
         frame(Block::PRODUCER + 8, world.express);
         store(Block::CONSUMER, world.released);
         // What was never written there must not be read.

@@ -853,6 +853,39 @@ async fn the_longest_messages_of_two_directions() {
     thread.join().unwrap().unwrap();
 }
 
+/// There is room for the message, and not for the label that has to go ahead of it.
+#[test]
+fn no_room_for_a_label() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let region = duplex_region();
+            let options = options().wait(Wait::Park);
+            let mut server = options.open_server(region.clone()).await.unwrap();
+            let client = options.open_client(region.clone()).await.unwrap();
+            assert!(server.1.try_recv().is_err());
+            server.0.send("").await.unwrap();
+            while server.0.try_send([0; 8]).is_ok() {}
+            drop(client);
+            let mut client = options.open_client(region).await.unwrap();
+            assert!(matches!(server.1.try_recv(), Err(TryRecvError::Closed)));
+            assert!(matches!(server.1.try_recv(), Err(TryRecvError::Empty)));
+            assert!(server.0.send("").now_or_never().is_none());
+            let sent = server.0.send("");
+            let (sent, received) = bounded(async { tokio::join!(sent, client.1.recv()) }).await;
+            sent.unwrap();
+            assert_eq!(received.unwrap().unwrap(), "");
+        });
+        done.send(()).unwrap();
+    });
+    let waited = is_done.recv_timeout(Duration::from_secs(30));
+    waited.expect("it failed, or is in a loop");
+}
+
 /// Servers and clients that come, go and die at any point between two calls: no client gets an answer to a question
 /// of another, and each answer to its own that a server has sent.
 #[tokio::test]

@@ -38,8 +38,8 @@ pub struct Sender {
     /// What the sink took and could not stage yet, with its label.
     pub(super) pending: Option<(Bytes, u64)>,
     outgoing: Outgoing,
-    /// The label that this process has staged last; `None` if it has staged none, and there has to be one.
-    labelled: Option<u64>,
+    /// The label that this process has staged last, or zero: one that is not zero has to be staged first.
+    labelled: u64,
     /// Messages staged and not yet published.
     staged: u64,
     /// A predecessor whose death is to be told before anything else.
@@ -87,10 +87,7 @@ impl Sender {
             turn: Turn::default(),
             await_successor: options.await_successor,
             pending: None,
-            labelled: match outgoing {
-                Outgoing::Plain => Some(0),
-                Outgoing::Client | Outgoing::Server(_) => None,
-            },
+            labelled: 0,
             outgoing,
             staged: 0,
             dead: predecessor.filter(|_| tell),
@@ -313,7 +310,7 @@ impl Sender {
             || self.pending.is_some()
             || self.staged > 0
             || self.closed
-            || self.labelled != Some(label)
+            || self.labelled != label
         {
             let staged = self.stage(payload, label)?;
             // What came before it too, even if there was no room for this one: it takes room until it is received.
@@ -400,7 +397,7 @@ impl Sender {
 
     /// Labels the messages that follow, if they are not labelled so already.
     fn stage_label(&mut self, label: u64) -> Result<bool, Error> {
-        if self.labelled == Some(label) {
+        if self.labelled == label {
             return Ok(true);
         }
         if !self.has_room(LABEL + SPARE)? {
@@ -409,7 +406,7 @@ impl Sender {
         if let Err(error) = self.producer.stage(FRAME_LABEL, &label.to_ne_bytes()) {
             return self.refused(error);
         }
-        self.labelled = Some(label);
+        self.labelled = label;
         Ok(true)
     }
 
@@ -569,7 +566,7 @@ impl Sender {
             Some((payload, label)) => (payload.len(), *label),
             None => (len, label),
         };
-        match self.labelled == Some(label) {
+        match self.labelled == label {
             true => len + SPARE,
             false => LABEL + SPARE,
         }

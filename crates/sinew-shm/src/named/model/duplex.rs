@@ -23,7 +23,7 @@ struct Side {
     /// It is about to release the label that it has stored in its slot.
     stored: bool,
     /// The label that it has published last.
-    labelled: Option<u64>,
+    labelled: u64,
     /// A server's question to be answered, and the label of the answer, once it was handed over.
     question: Option<u64>,
     answer: Option<u64>,
@@ -35,7 +35,7 @@ impl Side {
             session,
             label,
             stored: false,
-            labelled: None,
+            labelled: 0,
             question: None,
             answer: None,
         }
@@ -119,10 +119,11 @@ impl World {
             Step::KillClient => self.client = None,
             Step::Ask => {
                 let client = self.client.as_mut().unwrap();
-                if client.labelled.replace(client.session) == Some(client.session) {
+                if client.labelled == client.session {
                     self.questions_left -= 1;
                     self.requests.push_back(Entry::Message(client.session));
                 } else {
+                    client.labelled = client.session;
                     self.requests.push_back(Entry::Label(client.session));
                 }
             }
@@ -132,13 +133,14 @@ impl World {
             }
             Step::PublishAnswer => {
                 let server = self.server.as_mut().unwrap();
-                if server.labelled == server.answer {
+                let label = server.answer.unwrap();
+                if server.labelled == label {
                     server.answer = None;
                     let question = server.question.take().unwrap();
                     self.answers.push_back(Entry::Message(question));
                 } else {
-                    server.labelled = server.answer;
-                    self.answers.push_back(Entry::Label(server.answer.unwrap()));
+                    server.labelled = label;
+                    self.answers.push_back(Entry::Label(label));
                 }
             }
             Step::ServerReceives => {

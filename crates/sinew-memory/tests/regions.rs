@@ -1,5 +1,10 @@
 //! Regions with a name: made, found, refused, removed.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -1,6 +1,11 @@
 //! `posixshm:`, `sysvshm:` and `mmap:` addresses, within one process.
 #![cfg(feature = "shm")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -131,7 +136,8 @@ async fn a_stranger_is_allowed_by_the_address() {
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(error.to_string().contains("allow-uid"), "{error}");
     let [.., allowed] = names.addresses("?create&allow-uid=54321");
-    sinew::open_sender(&allowed).await.unwrap();
+    let mut sink = sinew::open_sender(&allowed).await.unwrap();
+    sink.send(Message::from("trusted")).await.unwrap();
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ impl Role {
 }
 
 /// What an end keeps about itself, words.
-pub(super) type Slot = View<[AtomicU64; 8]>;
+pub(super) type Slot = View<[AtomicU64; 16]>;
 /// Who has the end: a [`Process`], or zero.
 pub(super) const SLOT_HOLDER: usize = 0;
 /// How often the end was taken.
@@ -60,6 +60,8 @@ pub(super) const SLOT_TOLD: usize = 3;
 pub(super) const SLOT_LABEL: usize = 2;
 /// Four words: see `tally`.
 pub(super) const SLOT_TALLY: usize = 4;
+/// Of a sender: where its cursor was when it was opened.
+pub(super) const SLOT_OPENED: usize = 8;
 
 /// A ring in a region, of one direction.
 #[derive(Debug, Clone)]

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sinew_core::{Error, ErrorKind};
 use sinew_sync::{Process, Word};
 
-use super::block::{Block, Role, SLOT_ENDED, SLOT_EPOCH, SLOT_HOLDER, Slot};
+use super::block::{Block, Role, SLOT_ENDED, SLOT_EPOCH, SLOT_HOLDER, SLOT_OPENED, Slot};
+use super::recovery;
 
 /// An end that this process has, until this is dropped.
 #[derive(Debug)]
@@ -92,9 +93,11 @@ impl Claim {
         self.peer[SLOT_EPOCH].load(Ordering::Acquire)
     }
 
-    /// Where the sender at the other end was closed last.
-    pub(super) fn peer_ended(&self) -> u64 {
-        self.peer[SLOT_ENDED].load(Ordering::Acquire)
+    /// Whether the dead sender at the other end had been closed, where all up to `cursor` was published.
+    pub(super) fn peer_was_closed(&self, cursor: u64) -> bool {
+        let [ended, opened] =
+            [SLOT_ENDED, SLOT_OPENED].map(|word| self.peer[word].load(Ordering::Acquire));
+        recovery::was_closed(ended, opened, cursor)
     }
 
     /// The slot of the other end, to be watched.

@@ -442,12 +442,11 @@ impl Receiver {
         if let Some(item) = self.next()? {
             return Ok(Some(item));
         }
-        let ended = self.claim.peer_ended();
+        // One that was closed, and was about to give its end back, has said so.
+        let closed = self.claim.peer_was_closed(self.consumer.position());
         if !self.claim.bury(dead) {
             return Ok(None);
         }
-        // One that was closed, and was about to give its end back, has said so.
-        let closed = recovery::was_closed(ended, self.consumer.position());
         Ok((!closed).then_some(Item::Crashed(Some(dead))))
     }
 

@@ -10,7 +10,9 @@ pub(super) struct Found {
     pub(super) published: u64,
     /// The receiver's cursor.
     pub(super) released: u64,
-    /// Where the frame ends by which the sender was closed last.
+    /// Where the sender's cursor was when the predecessor was opened.
+    pub(super) opened: u64,
+    /// Where the frame ends by which a sender was closed last.
     pub(super) ended: u64,
     /// Where the frame ends that told of a death last.
     pub(super) told: u64,
@@ -18,30 +20,21 @@ pub(super) struct Found {
     pub(super) died: bool,
 }
 
-/// What a sender does before anything else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Plan {
-    /// `ended` is about a frame that the receiver has not come to yet. Otherwise it is to be zero.
-    pub(super) keep_ended: bool,
-    /// The same of `told`.
-    pub(super) keep_told: bool,
-    /// A frame has to tell of the predecessor's death.
-    pub(super) tell: bool,
+impl Found {
+    /// Whether a frame has to tell of the predecessor's death.
+    pub(super) fn must_tell(self) -> bool {
+        let closed = was_closed(self.ended, self.opened, self.published);
+        // The receiver comes to the last frame after that death, and takes it for the end of all that was before.
+        let unread = self.released < self.published;
+        let stands = unread && (self.ended == self.published || self.told == self.published);
+        self.died && !closed && !stands
+    }
 }
 
-impl Found {
-    pub(super) fn plan(self) -> Plan {
-        let unread = self.released < self.published;
-        let ended = self.ended == self.published && self.published > 0;
-        let told = self.told == self.published && unread;
-        Plan {
-            // A frame that was read stands for nobody else. A mark whose frame was never published would be
-            // taken for that of another frame which ends there.
-            keep_ended: ended && unread,
-            keep_told: told,
-            tell: self.died && !ended && !told,
-        }
-    }
+/// Whether `ended` or `told` is about a frame that was not published, as its sender died before that. It must be
+/// cleared, because another frame may end there.
+pub(super) fn is_stale(mark: u64, published: u64) -> bool {
+    mark > published
 }
 
 /// Whether the frame by which an earlier sender was closed also stands for one that is closed now, with its cursor
@@ -50,9 +43,10 @@ pub(super) fn end_stands(ended: u64, position: u64, released: u64) -> bool {
     ended == position && released < position
 }
 
-/// Whether a sender that is dead had been closed before, as its receiver knows that has consumed all up to `head`.
-pub(super) fn was_closed(ended: u64, head: u64) -> bool {
-    ended != 0 && ended == head
+/// Whether a sender that is dead, with all of its frames before `cursor`, had been closed itself. One that was opened
+/// after the frame of that close was published was not.
+pub(super) fn was_closed(ended: u64, opened: u64, cursor: u64) -> bool {
+    ended == cursor && ended > opened
 }
 
 /// Which of two pairs of a cursor and a count is that of `cursor`, and the count; `None` if neither is.

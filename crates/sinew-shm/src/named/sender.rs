@@ -9,11 +9,11 @@ use sinew_core::{AdaptiveSpin, Error, ErrorKind, Looked, Looks, TrySendError, Wa
 use sinew_ring::{ControlBlock, Corruption, Producer, PushError, frame_size};
 use sinew_sync::Process;
 
-use super::block::{Block, Role, SLOT_ENDED, SLOT_HOLDER, SLOT_TOLD, Slot};
+use super::block::{Block, Role, SLOT_ENDED, SLOT_HOLDER, SLOT_OPENED, SLOT_TOLD, Slot};
 use super::claim::Claim;
 use super::label::{LABEL, Outgoing};
 use super::options::Options;
-use super::recovery::{self, Found, Plan};
+use super::recovery::{self, Found};
 use super::rest::{INTERVAL, Rest};
 use super::tally::Tally;
 use super::{FRAME_CRASH, FRAME_DATA, FRAME_END, FRAME_LABEL, SPARE};
@@ -37,8 +37,8 @@ pub struct Sender {
     /// What the sink took and could not stage yet, with its label.
     pub(super) pending: Option<(Bytes, u64)>,
     outgoing: Outgoing,
-    /// The label that this process has staged last; `None` if it has staged none, and there has to be one.
-    labelled: Option<u64>,
+    /// The label that this process has staged last, or zero: one that is not zero has to be staged first.
+    labelled: u64,
     /// Messages staged and not yet published.
     staged: u64,
     /// A predecessor whose death is to be told before anything else.
@@ -61,10 +61,10 @@ impl Sender {
         let (mut claim, predecessor) = Claim::new(block, Role::Sender, outgoing.holder())?;
         let resumed = resume_producer(claim.block()).and_then(|mut producer| {
             let tally = Tally::resume(claim.slot().clone(), producer.position());
-            let plan = resume(claim.slot(), &mut producer, predecessor.is_some())?;
-            Ok((producer, tally.ok_or(Corruption::State)?, plan))
+            let tell = resume(claim.slot(), &mut producer, predecessor.is_some())?;
+            Ok((producer, tally.ok_or(Corruption::State)?, tell))
         });
-        let (producer, tally, plan) = match resumed {
+        let (producer, tally, tell) = match resumed {
             Ok(resumed) => resumed,
             Err(corruption) => {
                 if let Some(dead) = predecessor {
@@ -86,13 +86,10 @@ impl Sender {
             turn: Turn::default(),
             await_successor: options.await_successor,
             pending: None,
-            labelled: match outgoing {
-                Outgoing::Plain => Some(0),
-                Outgoing::Client | Outgoing::Server(_) => None,
-            },
+            labelled: 0,
             outgoing,
             staged: 0,
-            dead: predecessor.filter(|_| plan.tell),
+            dead: predecessor.filter(|_| tell),
             gone: gone.map_or(0, Process::to_word),
             epoch: epoch.wrapping_sub(present),
             failed: None,
@@ -312,7 +309,7 @@ impl Sender {
             || self.pending.is_some()
             || self.staged > 0
             || self.closed
-            || self.labelled != Some(label)
+            || self.labelled != label
         {
             let staged = self.stage(payload, label)?;
             // What came before it too, even if there was no room for this one: it takes room until it is received.
@@ -399,7 +396,7 @@ impl Sender {
 
     /// Labels the messages that follow, if they are not labelled so already.
     fn stage_label(&mut self, label: u64) -> Result<bool, Error> {
-        if self.labelled == Some(label) {
+        if self.labelled == label {
             return Ok(true);
         }
         if !self.has_room(LABEL + SPARE)? {
@@ -408,7 +405,7 @@ impl Sender {
         if let Err(error) = self.producer.stage(FRAME_LABEL, &label.to_ne_bytes()) {
             return self.refused(error);
         }
-        self.labelled = Some(label);
+        self.labelled = label;
         Ok(true)
     }
 
@@ -562,7 +559,7 @@ impl Sender {
             Some((payload, label)) => (payload.len(), *label),
             None => (len, label),
         };
-        match self.labelled == Some(label) {
+        match self.labelled == label {
             true => len + SPARE,
             false => LABEL + SPARE,
         }
@@ -656,26 +653,28 @@ impl Sender {
     }
 }
 
-/// Takes in what the predecessor has left in the slot.
+/// Takes in what the predecessor has left in the slot. Whether its death is to be told.
 fn resume(
     slot: &Slot,
     producer: &mut Producer<RegionMemory>,
     died: bool,
-) -> Result<Plan, Corruption> {
+) -> Result<bool, Corruption> {
+    let load = |word: usize| slot[word].load(Ordering::Acquire);
     let found = Found {
         published: producer.position(),
         released: producer.refresh()?,
-        ended: slot[SLOT_ENDED].load(Ordering::Acquire),
-        told: slot[SLOT_TOLD].load(Ordering::Acquire),
+        opened: load(SLOT_OPENED),
+        ended: load(SLOT_ENDED),
+        told: load(SLOT_TOLD),
         died,
     };
-    let plan = found.plan();
-    for (mark, keep) in [(SLOT_ENDED, plan.keep_ended), (SLOT_TOLD, plan.keep_told)] {
-        if !keep {
+    for mark in [SLOT_ENDED, SLOT_TOLD] {
+        if recovery::is_stale(load(mark), found.published) {
             slot[mark].store(0, Ordering::Release);
         }
     }
-    Ok(plan)
+    slot[SLOT_OPENED].store(found.published, Ordering::Release);
+    Ok(found.must_tell())
 }
 
 pub(super) fn corrupted(block: &Block, operation: &'static str, corruption: Corruption) -> Error {

@@ -52,7 +52,8 @@ pub(super) struct Receiver {
     frame: Frame,
     current: usize,
     count: u64,
-    ended: u64,
+    /// The sender that is dead had been closed.
+    closed: bool,
     /// The sender that was found dead.
     dead: Holder,
 }
@@ -66,7 +67,7 @@ impl Receiver {
             frame: Frame::End,
             current: 0,
             count: 0,
-            ended: 0,
+            closed: false,
             dead: Holder::Nobody,
         }
     }
@@ -141,7 +142,7 @@ impl World {
             Receiving::LookAtSender => {
                 let waits = self
                     .sender_armed
-                    .is_some_and(|wanted| self.room_for(wanted));
+                    .is_some_and(|wanted| self.has_room(wanted));
                 receiver.at = match waits {
                     true => Receiving::Ring,
                     false => Receiving::Next,
@@ -165,16 +166,16 @@ impl World {
                 }
             }
             Receiving::LoadEnded => {
-                receiver.ended = self.ended;
+                receiver.closed = recovery::was_closed(self.ended, self.opened, receiver.head);
                 receiver.at = Receiving::Bury;
             }
             Receiving::Bury => {
                 receiver.at = Receiving::LoadBell;
                 let dead = std::mem::replace(&mut receiver.dead, Holder::Nobody);
-                let ended = std::mem::take(&mut receiver.ended);
+                let closed = std::mem::take(&mut receiver.closed);
                 if self.holders[S] == dead {
                     self.holders[S] = Holder::Nobody;
-                    if !recovery::was_closed(ended, receiver.head) {
+                    if !closed {
                         self.crash_told();
                         receiver.at = Receiving::Next;
                     }

@@ -7,7 +7,9 @@ use sinew_core::TryRecvError;
 use sinew_memory::Region;
 use sinew_ring::ControlBlock;
 
-use super::super::block::{self, Block, SLOT_ENDED, SLOT_HOLDER, SLOT_TALLY, SLOT_TOLD};
+use super::super::block::{
+    self, Block, SLOT_ENDED, SLOT_HOLDER, SLOT_OPENED, SLOT_TALLY, SLOT_TOLD,
+};
 use super::super::recovery::{self, Found};
 use super::super::{FRAME_CRASH, FRAME_DATA, FRAME_END, Options, Receiver};
 use super::{Frame, R, S, World};
@@ -19,7 +21,8 @@ const SLOTS: [usize; 2] = [128, 256];
 /// What a receiver gives.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
-    Message(u8),
+    /// With its bytes.
+    Message(u64),
     End,
     Crash,
 }
@@ -56,7 +59,7 @@ impl Replay {
         let mut hasher = DefaultHasher::new();
         (world.published, world.flag, world.express, &world.ring).hash(&mut hasher);
         (world.released, world.holders, world.ended, world.told).hash(&mut hasher);
-        (world.tally, &world.log).hash(&mut hasher);
+        (world.tally, &world.log, world.opened).hash(&mut hasher);
         if !self.done.insert(hasher.finish()) {
             return;
         }
@@ -66,7 +69,7 @@ impl Replay {
         self.lay(world);
         let mut receiver = self.receiver();
         assert_eq!(receiver.consumed(), world.messages[R]);
-        if died && !recovery::was_closed(world.ended, world.published) {
+        if died && !recovery::was_closed(world.ended, world.opened, world.published) {
             expected.push(Told::Crash);
         }
         assert_eq!(drain(&mut receiver), expected, "{world:#?}");
@@ -80,20 +83,30 @@ impl Replay {
         let found = Found {
             published: world.published,
             released: world.released,
+            opened: world.opened,
             ended: world.ended,
             told: world.told,
             died,
         };
-        if found.plan().tell {
+        if found.must_tell() {
             expected.push(Told::Crash);
         }
-        // An end that is the last of all stands for the one of this sender, too.
         let mut receiver = self.receiver();
         assert_eq!(drain(&mut receiver), expected, "{world:#?}");
         assert!(sender.try_send(9_u64.to_ne_bytes()).is_ok());
         drop(sender);
-        let last = [Told::Message(9), Told::End];
+        let last = [Told::Message(8), Told::End];
         assert_eq!(drain(&mut receiver), last, "{world:#?}");
+        drop(receiver);
+
+        // One that dies in silence.
+        self.lay(world);
+        let sender = Options::new().blocking_open_sender(self.region.clone());
+        std::mem::forget(sender.unwrap());
+        let holder = SLOTS[S] + 8 * SLOT_HOLDER;
+        self.region.store(holder, &DEAD).unwrap();
+        expected.push(Told::Crash);
+        assert_eq!(drain(&mut self.receiver()), expected, "{world:#?}");
     }
 
     fn receiver(&self) -> Receiver {
@@ -105,9 +118,9 @@ impl Replay {
     /// Writes the state into the memory.
     fn lay(&self, world: &World) {
         let store = |at: usize, word: u64| self.region.store(at, &word).unwrap();
-        let frame = |at: usize, frame: Frame| {
-            let (len, kind, payload) = match frame {
-                Frame::Message(number) => (8, FRAME_DATA, u64::from(number)),
+        let frame = |at: usize, content: Frame| {
+            let (len, kind, payload) = match content {
+                Frame::Message(number) => (content.size() - 8, FRAME_DATA, u64::from(number)),
                 Frame::End => (0, FRAME_END, 0),
                 Frame::Crash => (0, FRAME_CRASH, 0),
             };
@@ -117,8 +130,8 @@ impl Replay {
             }
         };
         self.region.write(0, &self.fresh).unwrap();
-        let cursor = world.published | (u64::from(world.flag) * ControlBlock::EXPRESS);
-        store(Block::PRODUCER, cursor);
+        let flags = u64::from(world.flag) * ControlBlock::EXPRESS;
+        store(Block::PRODUCER, world.published | flags);
         frame(Block::PRODUCER + 8, world.express);
         store(Block::CONSUMER, world.released);
         // What was never written there must not be read.
@@ -138,12 +151,13 @@ impl Replay {
         }
         store(SLOTS[S] + 8 * SLOT_ENDED, world.ended);
         store(SLOTS[S] + 8 * SLOT_TOLD, world.told);
+        store(SLOTS[S] + 8 * SLOT_OPENED, world.opened);
     }
 }
 
 fn told(frame: Frame) -> Told {
     match frame {
-        Frame::Message(number) => Told::Message(number),
+        Frame::Message(_) => Told::Message(frame.size() - 8),
         Frame::End => Told::End,
         Frame::Crash => Told::Crash,
     }
@@ -154,7 +168,7 @@ fn drain(receiver: &mut Receiver) -> Vec<Told> {
     let mut all = Vec::new();
     loop {
         all.push(match receiver.try_recv() {
-            Ok(bytes) => Told::Message(bytes[0]),
+            Ok(bytes) => Told::Message(bytes.len() as u64),
             Err(TryRecvError::Empty) => return all,
             Err(TryRecvError::Closed) => Told::End,
             Err(TryRecvError::Failed(error)) => {

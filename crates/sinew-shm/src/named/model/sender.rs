@@ -1,6 +1,6 @@
 //! The steps of a sender, as in `named/sender.rs` and the ring's producer.
 
-use super::super::recovery::{self, Found, Plan};
+use super::super::recovery::{self, Found};
 use super::{Frame, Holder, R, S, World};
 
 /// What a sender does next.
@@ -13,6 +13,7 @@ pub(super) enum Sending {
     Tally,
     ClearEnded,
     ClearTold,
+    StoreOpened,
     Idle,
     Try,
     LoadBell,
@@ -58,11 +59,13 @@ pub(super) struct Sender {
     current: usize,
     count: u64,
     predecessor_died: bool,
-    plan: Option<Plan>,
+    tell: bool,
     pub(super) frame: Frame,
     pub(super) express: bool,
     /// The receiver's death is known.
     pub(super) gone: bool,
+    /// It has been opened, so that somebody may rely on it.
+    pub(super) is_open: bool,
 }
 
 impl Sender {
@@ -75,10 +78,11 @@ impl Sender {
             current: 0,
             count: 0,
             predecessor_died,
-            plan: None,
+            tell: false,
             frame: Frame::End,
             express: false,
             gone: false,
+            is_open: false,
         }
     }
 
@@ -141,33 +145,37 @@ impl World {
                 let found = Found {
                     published: sender.end,
                     released: self.released,
+                    opened: self.opened,
                     ended: self.ended,
                     told: self.told,
                     died: sender.predecessor_died,
                 };
-                sender.plan = Some(found.plan());
+                sender.tell = found.must_tell();
                 sender.at = Sending::ClearEnded;
             }
             Sending::ClearEnded => {
-                if !sender.plan.unwrap().keep_ended {
+                if recovery::is_stale(self.ended, sender.end) {
                     self.ended = 0;
                 }
                 sender.at = Sending::ClearTold;
             }
             Sending::ClearTold => {
-                let plan = sender.plan.take().unwrap();
-                if !plan.keep_told {
+                if recovery::is_stale(self.told, sender.end) {
                     self.told = 0;
                 }
+                sender.at = Sending::StoreOpened;
+            }
+            Sending::StoreOpened => {
+                self.opened = sender.end;
                 sender.gone = self.is_dead(R);
                 sender.at = Sending::Idle;
-                if plan.tell {
+                if std::mem::take(&mut sender.tell) {
                     sender.frame = Frame::Crash;
                     sender.at = Sending::Write;
                 }
             }
             Sending::Idle => unreachable!("there is a choice"),
-            Sending::Try => match self.has_room(sender.end, sender.frame.size()) {
+            Sending::Try => match self.has_room(sender.next_end()) {
                 true => sender.begin(),
                 false => sender.at = Sending::LoadBell,
             },
@@ -180,13 +188,13 @@ impl World {
                 sender.at = Sending::Arm;
             }
             Sending::Arm => {
-                self.sender_armed = Some(sender.end);
+                self.sender_armed = Some(sender.next_end());
                 sender.at = Sending::LookAgain;
             }
             Sending::LookAgain => {
                 sender.released = self.released;
                 sender.at = Sending::Sleep;
-                if self.has_room(sender.end, sender.frame.size()) {
+                if self.has_room(sender.next_end()) {
                     self.wake(sender);
                 }
             }
@@ -264,11 +272,11 @@ impl World {
                 sender.at = Sending::Write;
                 sender.frame = Frame::End;
                 if recovery::end_stands(self.ended, sender.end, self.released) {
-                    self.lives[sender.life].closed = true;
                     sender.at = Sending::GiveBack;
                 }
             }
             Sending::GiveBack => {
+                self.lives[sender.life].closed = true;
                 self.holders[S] = Holder::Nobody;
                 sender.at = Sending::RingLast;
             }
@@ -280,6 +288,7 @@ impl World {
         }
         if sender.at == Sending::Idle {
             sender.frame = Frame::End;
+            sender.is_open = true;
         }
     }
 

@@ -26,6 +26,7 @@ mod stream;
 mod sys;
 pub mod sysv;
 mod unix;
+mod user;
 
 pub use address::{Address, AddressError, Endpoint, Scheme, SysvTarget};
 pub use attempt::{attempt, is_attempt};
@@ -44,3 +45,4 @@ pub use spin::{AdaptiveSpin, Looked, Looks, SpinHistory, Step, Wait, give_way};
 pub use stream::{BoxStream, MessageStream};
 pub use sys::StableFd;
 pub use unix::{BoundPath, UnixEndpoint, bind_unix};
+pub use user::is_own_uid;

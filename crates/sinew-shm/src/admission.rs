@@ -1,10 +1,9 @@
 //! The rules of admission, without a socket or a clock: which peer gets a slot, and which is an
 //! equal.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use sinew_core::Credentials;
+use sinew_core::{Credentials, is_own_uid};
 
 /// How long a handshake is safe from newcomers, when all slots are taken and its peer has said
 /// nothing.
@@ -68,33 +67,7 @@ pub(crate) fn place(claims: &[Claim], newcomer: u32) -> Place {
 
 /// Whether a peer can signal and trace us anyway: it is root, or the same user as this process.
 pub(crate) fn is_equal(peer: &Credentials) -> bool {
-    let us = rustix::process::geteuid().as_raw();
-    peer.uid == 0 || equals(us, peer.uid, unmapped_uid())
-}
-
-fn equals(us: u32, peer: u32, unmapped: Option<u32>) -> bool {
-    peer == us && Some(peer) != unmapped
-}
-
-/// The uid that stands for all that have none in this user namespace; `None` where all have one.
-///
-/// user_namespaces(7), under *Unmapped user and group IDs*.
-fn unmapped_uid() -> Option<u32> {
-    static UNMAPPED: OnceLock<Option<u32>> = OnceLock::new();
-    *UNMAPPED.get_or_init(|| {
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        let overflow = std::fs::read_to_string("/proc/sys/kernel/overflowuid");
-        let overflow = overflow.ok().and_then(|uid| uid.trim().parse().ok());
-        (!maps_all(&map)).then(|| overflow.unwrap_or(65534))
-    })
-}
-
-/// Whether a `/proc/PID/uid_map` maps every uid, as that of the initial namespace does.
-fn maps_all(map: &str) -> bool {
-    let lengths = map
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
-    lengths.sum::<u64>() >= u64::from(u32::MAX)
+    peer.uid == 0 || is_own_uid(peer.uid)
 }
 
 #[cfg(test)]
@@ -148,13 +121,5 @@ mod tests {
         assert_eq!(slots(64, 64 << 20), 4);
         assert_eq!(slots(64, 1 << 31), 1);
         assert_eq!(slots(3, 4096), 3);
-    }
-
-    #[test]
-    fn uids_that_stand_for_many_are_nobodys_equals() {
-        assert!(equals(1000, 1000, Some(65534)) && equals(65534, 65534, None));
-        assert!(!equals(65534, 65534, Some(65534)) && !equals(1, 2, None));
-        assert!(maps_all("         0          0 4294967295\n"));
-        assert!(!maps_all("0 1000 1\n1 100000 65536\n") && !maps_all(""));
     }
 }

@@ -1,7 +1,6 @@
 //! Whose memory a channel may lie in.
 
-use rustix::process::geteuid;
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, is_own_uid};
 use sinew_memory::Region;
 
 /// Refuses memory that belongs to a user other than this process's, root and those in `allowed`.
@@ -13,7 +12,7 @@ pub(super) fn check(region: &Region, allowed: &[u32]) -> Result<(), Error> {
     };
     // It fails for all that is no SysV segment, and for a segment that cannot be read.
     let creator = region.sysv_stat().map_or(owner, |stat| stat.creator_uid);
-    match stranger(&[owner, creator], geteuid().as_raw(), allowed) {
+    match stranger(&[owner, creator], is_own_uid, allowed) {
         None => Ok(()),
         Some(uid) => Err(Error::new(ErrorKind::Refused, "open")
             .with_address(region.name())
@@ -26,9 +25,9 @@ pub(super) fn check(region: &Region, allowed: &[u32]) -> Result<(), Error> {
     }
 }
 
-/// The first of `owners` who is not trusted by a process of the user `me`.
-fn stranger(owners: &[u32], me: u32, allowed: &[u32]) -> Option<u32> {
-    let is_trusted = |uid| uid == 0 || uid == me || allowed.contains(&uid);
+/// The first of `owners` that is not trusted.
+fn stranger(owners: &[u32], is_own: impl Fn(u32) -> bool, allowed: &[u32]) -> Option<u32> {
+    let is_trusted = |uid| uid == 0 || is_own(uid) || allowed.contains(&uid);
     owners.iter().copied().find(|uid| !is_trusted(*uid))
 }
 
@@ -38,10 +37,13 @@ mod tests {
 
     #[test]
     fn root_oneself_and_those_who_are_allowed() {
-        assert_eq!(stranger(&[0, 1000], 1000, &[]), None);
-        assert_eq!(stranger(&[1001, 1000], 1000, &[]), Some(1001));
-        assert_eq!(stranger(&[1000, 1001], 1000, &[]), Some(1001));
-        assert_eq!(stranger(&[1001, 1002], 1000, &[1002, 1001]), None);
-        assert_eq!(stranger(&[1000], 0, &[]), Some(1000));
+        assert_eq!(stranger(&[0, 1000], |uid| uid == 1000, &[]), None);
+        assert_eq!(stranger(&[1001, 1000], |uid| uid == 1000, &[]), Some(1001));
+        assert_eq!(stranger(&[1000, 1001], |uid| uid == 1000, &[]), Some(1001));
+        assert_eq!(
+            stranger(&[1001, 1002], |uid| uid == 1000, &[1002, 1001]),
+            None
+        );
+        assert_eq!(stranger(&[1000], |uid| uid == 0, &[]), Some(1000));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use sinew_core::{Credentials, UnixEndpoint};
+use sinew_core::{Credentials, UnixEndpoint, is_own_uid};
 
 type Decide = Arc<dyn Fn(&Credentials) -> bool + Send + Sync>;
 
@@ -25,7 +25,7 @@ impl Policy {
             (Some(decide), _) => decide(peer),
             // An abstract name has no permissions.
             (None, Some(UnixEndpoint::Abstract(_))) if !listed => {
-                peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw()
+                peer.uid == 0 || is_own_uid(peer.uid)
             }
             _ => true,
         }

@@ -15,11 +15,6 @@ use crate::wire::{MAX_SEGMENT_BYTES, MAX_SEGMENTS};
 
 /// The smallest segment, bytes.
 const LEAST: usize = 64 << 10;
-/// Up to this size, two segments take turns, and the one that was released longest ago is written: the other may still
-/// be in the cache of the receiver's processor, from which each write would have to take a line back. Round trips of
-/// 1 MiB take 0.8 of iceoryx2's time that way, and 1.15 with one. A longer one is in no such cache, and the one that was
-/// used last is the most likely to be in a cache that both share: 16 MiB take 0.8 that way, and 1.08 in turns.
-const TURNS: usize = 4 << 20;
 
 /// The segments of a sender.
 #[derive(Debug)]
@@ -87,13 +82,11 @@ impl Pool {
         let used: usize = self.slots.iter().map(|slot| slot.segment.len()).sum();
         let may_create = self.slots.len() < MAX_SEGMENTS && used + size <= self.limit;
         let is_alone = self.slots.iter().filter(|slot| fits(slot)).count() < 2;
-        let fitting = free().filter(|(_, slot)| fits(slot));
-        let (best, wants_another) = match size <= TURNS {
-            true => (fitting.min_by_key(|(_, slot)| slot.busy), is_alone),
-            false => (fitting.max_by_key(|(_, slot)| slot.busy), false),
-        };
-        match best {
-            Some((at, _)) if !(wants_another && may_create) => return Place::At(at),
+        // The one that was released longest ago, of two at least: the receiver's cache holds what it has just
+        // read, and each write there would have to take a line back from it.
+        let longest = free().filter(|(_, slot)| fits(slot));
+        match longest.min_by_key(|(_, slot)| slot.busy) {
+            Some((at, _)) if !(is_alone && may_create) => return Place::At(at),
             _ if may_create => return Place::Create(size),
             _ => {}
         }
@@ -274,18 +267,6 @@ mod tests {
         pool.set_busy(0, 24);
         assert_eq!(pool.place(1 << 20, 24), Place::At(0));
         assert_eq!(pool.place(1 << 20, 16), Place::Busy(24));
-    }
-
-    #[test]
-    fn of_large_ones_the_last_is_used_again() {
-        let mut pool = Pool::new(64 << 20);
-        for at in 0..2 {
-            assert_eq!(pool.place(16 << 20, 0), Place::Create(16 << 20));
-            pool.create(16 << 20).unwrap();
-            pool.set_busy(at, 24 * (at as u64 + 1));
-        }
-        assert_eq!(pool.place(16 << 20, 48), Place::At(1));
-        assert_eq!(pool.place(16 << 20, 24), Place::At(0));
     }
 
     #[test]

@@ -46,7 +46,7 @@ const fn compare(
 }
 
 /// A line is printed where the run has both of its cases.
-const COMPARISONS: [Comparison; 26] = [
+const COMPARISONS: [Comparison; 34] = [
     compare(("sinew", "rtt/4KiB/loan"), ("iceoryx2", "rtt/4KiB/poll")),
     compare(("sinew", "rtt/64KiB/loan"), ("iceoryx2", "rtt/64KiB/poll")),
     compare(("sinew", "rtt/1MiB/loan"), ("iceoryx2", "rtt/1MiB/poll")),
@@ -65,6 +65,38 @@ const COMPARISONS: [Comparison; 26] = [
     ),
     compare(
         ("sinew", "throughput/16MiB/loan"),
+        ("iceoryx2", "throughput/16MiB/poll"),
+    ),
+    compare(
+        ("sinew", "rtt/4KiB/loan-spin"),
+        ("iceoryx2", "rtt/4KiB/poll"),
+    ),
+    compare(
+        ("sinew", "rtt/64KiB/loan-spin"),
+        ("iceoryx2", "rtt/64KiB/poll"),
+    ),
+    compare(
+        ("sinew", "rtt/1MiB/loan-spin"),
+        ("iceoryx2", "rtt/1MiB/poll"),
+    ),
+    compare(
+        ("sinew", "rtt/16MiB/loan-spin"),
+        ("iceoryx2", "rtt/16MiB/poll"),
+    ),
+    compare(
+        ("sinew", "throughput/4KiB/loan-spin"),
+        ("iceoryx2", "throughput/4KiB/poll"),
+    ),
+    compare(
+        ("sinew", "throughput/64KiB/loan-spin"),
+        ("iceoryx2", "throughput/64KiB/poll"),
+    ),
+    compare(
+        ("sinew", "throughput/1MiB/loan-spin"),
+        ("iceoryx2", "throughput/1MiB/poll"),
+    ),
+    compare(
+        ("sinew", "throughput/16MiB/loan-spin"),
         ("iceoryx2", "throughput/16MiB/poll"),
     ),
     compare(("sinew", "rtt/64/adaptive"), ("limit", "rtt/64/cache-line")),

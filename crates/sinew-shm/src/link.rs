@@ -282,11 +282,14 @@ impl Link {
             }
             _ => inbox.broken = Some(violation("an unknown packet on the socket")),
         }
+        // The other half may wait for what this packet says, and it will not be said again.
+        let other = self.wakers.of(half.other());
         if ended || inbox.broken.is_some() {
             inbox.hung_up = true;
+            other.wake();
+        } else {
+            other.waker.wake();
         }
-        // The other half may wait for what this packet says, and it will not be said again.
-        self.wakers.of(half.other()).wake();
         Ok(!inbox.hung_up)
     }
 

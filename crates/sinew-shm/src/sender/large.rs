@@ -23,11 +23,7 @@ impl Sender {
         payload: &[u8],
         cx: Option<&mut Context<'_>>,
     ) -> Result<Option<Blocked>, Error> {
-        self.disarm();
-        self.check_open()?;
-        if self.pending.is_some()
-            && let Some(blocked) = self.stage_pending(None)?
-        {
+        if let Some(blocked) = self.stage_earlier()? {
             return Ok(Some(blocked));
         }
         match self.find_segment(payload.len(), cx)? {

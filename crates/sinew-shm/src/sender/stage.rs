@@ -124,16 +124,19 @@ impl Sender {
         self.stage_frozen(&memory, None)
     }
 
+    /// Stages what comes before a message that is about to be staged; what blocks it, if something does.
+    pub(super) fn stage_earlier(&mut self) -> Result<Option<Blocked>, Error> {
+        self.disarm();
+        self.check_open()?;
+        self.stage_pending(None)
+    }
+
     pub(super) fn stage_frozen(
         &mut self,
         memory: &Frozen,
         cx: Option<&mut Context<'_>>,
     ) -> Result<Option<Blocked>, Error> {
-        self.disarm();
-        self.check_open()?;
-        if self.pending.is_some()
-            && let Some(blocked) = self.stage_pending(None)?
-        {
+        if let Some(blocked) = self.stage_earlier()? {
             return Ok(Some(blocked));
         }
         self.stage_memory(memory, cx)

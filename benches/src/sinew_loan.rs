@@ -1,5 +1,6 @@
-//! Sinew's channel with its default options, between ends that trust each other: messages are written in place in a
-//! loan, and read in place where they are borrowed. `loan-spin` never sleeps, as iceoryx2's `poll` never does.
+//! Sinew's channel with its default options, between ends that trust each other: messages are
+//! written in place in a loan, and read in place where they are borrowed. `loan-spin` never sleeps,
+//! as iceoryx2's `poll` never does.
 
 use crate::Result;
 use crate::case::{Case, Kind, Size, Wait};

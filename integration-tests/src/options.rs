@@ -5,7 +5,8 @@ pub const WAITS: [Wait; 3] = [Wait::Adaptive, Wait::Park, Wait::Spin];
 /// All doorbells.
 pub const BELLS: [Doorbell; 2] = [Doorbell::Auto, Doorbell::Socket];
 
-/// Options with these two set. With the socket's doorbell, large messages go in sealed memory instead of segments.
+/// Options with these two set. With the socket's doorbell, large messages go in sealed memory
+/// instead of segments.
 pub fn options(wait: Wait, bell: Doorbell) -> Options {
     let options = Options::new().wait(wait).doorbell(bell);
     match bell {

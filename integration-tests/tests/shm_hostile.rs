@@ -517,8 +517,8 @@ fn a_peer_that_never_rings() {
     });
 }
 
-/// A receiver passes over frames of kinds that a later version may add, in each of its ways, and gets what lies
-/// between them.
+/// A receiver passes over frames of kinds that a later version may add, in each of its ways, and
+/// gets what lies between them.
 #[test]
 fn frames_that_may_be_skipped_are() {
     let _alone = alone();
@@ -646,7 +646,8 @@ fn a_flood_of_bells() {
     });
 }
 
-/// A ring or a message that is announced large and was never allocated costs the honest end no memory.
+/// A ring or a message that is announced large and was never allocated costs the honest end no
+/// memory.
 #[test]
 fn memory_with_holes() {
     let _alone = alone();
@@ -889,7 +890,8 @@ fn a_byte_stream_from_a_liar() {
     });
 }
 
-/// Messages in memory of their own that the receiver keeps: they do not use up the process's mappings.
+/// Messages in memory of their own that the receiver keeps: they do not use up the process's
+/// mappings.
 #[test]
 fn many_messages_in_memory_are_kept() {
     let _alone = alone();

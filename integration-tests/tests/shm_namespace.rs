@@ -67,7 +67,8 @@ async fn a_connector_in_a_container() {
     assert!(channel.recv().await.unwrap_err().is_peer_crashed());
 }
 
-/// In a user namespace in which nobody is mapped, all users have the same number, and are not the same.
+/// In a user namespace in which nobody is mapped, all users have the same number, and are not the
+/// same.
 #[tokio::test]
 async fn users_that_are_not_mapped_are_strangers() {
     let _watchdog = Watchdog::new("users_that_are_not_mapped_are_strangers");

@@ -1,4 +1,5 @@
-//! No wake-up is lost between a receiver that does not fence its releases and a sender that goes to sleep.
+//! No wake-up is lost between a receiver that does not fence its releases and a sender that goes to
+//! sleep.
 
 use std::hint::{black_box, spin_loop};
 use std::sync::Arc;
@@ -55,8 +56,8 @@ fn receive(rounds: &Rounds, count: u64, len: usize, consumer: &mut Consumer<Heap
     }
 }
 
-/// Fills the ring and arms, in each round at another moment of the receiver's release. Returns how many wake-ups
-/// were lost: neither was the sender told to look, nor did it see the room itself.
+/// Fills the ring and arms, in each round at another moment of the receiver's release. Returns how
+/// many wake-ups were lost: neither was the sender told to look, nor did it see the room itself.
 fn send(rounds: &Rounds, count: u64, len: usize, producer: &mut Producer<HeapMemory>) -> u64 {
     pin(1);
     let mut random = Random::new(len as u64);
@@ -83,7 +84,8 @@ fn send(rounds: &Rounds, count: u64, len: usize, producer: &mut Producer<HeapMem
     lost
 }
 
-/// Wakes up often on the sender's processor, which keeps stores of the other in its store buffer for longer.
+/// Wakes up often on the sender's processor, which keeps stores of the other in its store buffer
+/// for longer.
 fn disturb(stop: &AtomicBool) {
     pin(1);
     while !stop.load(Ordering::Relaxed) {
@@ -132,8 +134,8 @@ fn a_release_without_a_fence_wakes_a_sender_that_arms_with_a_barrier() {
     disturbance.join().unwrap();
 }
 
-/// Receives from one and sends to the other, and does nothing else: what it does not tell the one before it waits
-/// for the other is never told.
+/// Receives from one and sends to the other, and does nothing else: what it does not tell the one
+/// before it waits for the other is never told.
 async fn relay(mut from: Channel, mut to: Channel) -> u64 {
     let mut carried = 0;
     while let Some(message) = from.recv().await.unwrap() {
@@ -144,7 +146,8 @@ async fn relay(mut from: Channel, mut to: Channel) -> u64 {
     carried
 }
 
-/// A ring of relays whose smallest buffers are always full: a lost wake-up anywhere stops all of it for ever.
+/// A ring of relays whose smallest buffers are always full: a lost wake-up anywhere stops all of it
+/// for ever.
 #[test]
 fn relays_in_a_circle_never_stand_still() {
     let _watchdog = Watchdog::new("relays_in_a_circle_never_stand_still");

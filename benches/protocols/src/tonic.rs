@@ -43,7 +43,8 @@ pub(crate) async fn ask(stream: impl Bytes, plan: Plan) -> Result<Record> {
 }
 
 pub(crate) async fn serve(stream: impl Bytes, echo: Arc<Echo>) -> Result<()> {
-    // No second connection will come; the last request, not the end of this stream, ends the server.
+    // No second connection will come; the last request, not the end of this stream, ends the
+    // server.
     let connections =
         stream::iter([Ok::<_, io::Error>(Connection(stream))]).chain(stream::pending());
     let ended = Arc::clone(&echo);

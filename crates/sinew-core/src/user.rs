@@ -2,11 +2,12 @@
 
 use std::sync::OnceLock;
 
-/// Whether a user id, such as that of a peer or of a file's owner, is the effective user of this process.
+/// Whether a user id, such as that of a peer or of a file's owner, is the effective user of this
+/// process.
 ///
-/// In a user namespace all users that it does not map look like one, the *overflow uid* (65534, nobody), this process's own user
-/// included. That one is never equal, because it may be anybody: user_namespaces(7), under *Unmapped user and group
-/// IDs*.
+/// In a user namespace all users that it does not map look like one, the *overflow uid* (65534,
+/// nobody), this process's own user included. That one is never equal, because it may be anybody:
+/// user_namespaces(7), under *Unmapped user and group IDs*.
 pub fn is_own_uid(uid: u32) -> bool {
     equals(rustix::process::geteuid().as_raw(), uid, unmapped_uid())
 }

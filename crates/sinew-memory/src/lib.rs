@@ -16,10 +16,11 @@
 //!   a ring contiguous. A second memfd has the words through which the two ends speak, which both may write.
 //! - [`Frozen`] is a memfd that nobody can change any more (`F_SEAL_WRITE`), and therefore sound to
 //!   borrow from, whoever sent it. [`Draft`] is the same before it is frozen.
-//! - [`Segment`] is memory for large messages that one process writes again and again, and others read.
+//! - [`Segment`] is memory for large messages that one process writes again and again, and others
+//!   read.
 //!
-//! All are checked before they are mapped: a descriptor from a peer that is not what it should be is
-//! an error, never a fault.
+//! All are checked before they are mapped: a descriptor from a peer that is not what it should be
+//! is an error, never a fault.
 //!
 //! Linux 5.1 or newer. References: [shm_overview(7)], [shmget(2)], [memfd_create(2)], [fcntl(2)] under *File Sealing*, [mmap(2)],
 //! [madvise(2)].

@@ -243,10 +243,12 @@ impl Region {
         &self.inner.name
     }
 
-    /// Returns the user who owned the file, or the SysV segment, when it was opened; `None` for memory without a name.
+    /// Returns the user who owned the file, or the SysV segment, when it was opened; `None` for
+    /// memory without a name.
     ///
-    /// The owner may change the permissions and the content at any time, so a program that trusts the content trusts
-    /// that user. A SysV segment can also be changed by its [creator](crate::SysvStat::creator_uid).
+    /// The owner may change the permissions and the content at any time, so a program that trusts
+    /// the content trusts that user. A SysV segment can also be changed by its
+    /// [creator](crate::SysvStat::creator_uid).
     pub fn owner_uid(&self) -> Option<u32> {
         self.inner.owner
     }

@@ -13,10 +13,11 @@ use crate::sys::{self, Access, Map};
 
 /// A memfd that its creator writes again and again, and that its peers map for reading.
 ///
-/// Its seals are `F_SEAL_FUTURE_WRITE`, `F_SEAL_SHRINK`, `F_SEAL_GROW` and `F_SEAL_SEAL`: a peer cannot write it, and
-/// nobody can change its size or take pages out of it. Unlike a [`Frozen`](crate::Frozen) it changes, so that a peer
-/// copies what it reads, or trusts the creator. Its pages are allocated once, which is what makes a fresh memfd for
-/// each large message slow.
+/// Its seals are `F_SEAL_FUTURE_WRITE`, `F_SEAL_SHRINK`, `F_SEAL_GROW` and `F_SEAL_SEAL`: a peer
+/// cannot write it, and nobody can change its size or take pages out of it. Unlike a
+/// [`Frozen`](crate::Frozen) it changes, so that a peer copies what it reads, or trusts the
+/// creator. Its pages are allocated once, which is what makes a fresh memfd for each large message
+/// slow.
 pub struct Segment {
     map: Map,
     len: usize,
@@ -28,7 +29,8 @@ impl Segment {
     ///
     /// # Errors
     ///
-    /// `EMFILE`/`ENFILE` at the limit of open files; `ENOMEM`, `ENOSPC` without memory; `EINVAL` before Linux 5.1.
+    /// `EMFILE`/`ENFILE` at the limit of open files; `ENOMEM`, `ENOSPC` without memory; `EINVAL`
+    /// before Linux 5.1.
     pub fn create(len: usize) -> Result<(Self, OwnedFd), Error> {
         let refused =
             |operation, errno| system(operation, errno).with_detail(format!("{len} bytes"));
@@ -55,8 +57,8 @@ impl Segment {
     ///
     /// # Errors
     ///
-    /// Of kind [`Protocol`](ErrorKind::Protocol) if it is not a memfd with the seals of a segment and all of its pages;
-    /// `ENOMEM` without address space.
+    /// Of kind [`Protocol`](ErrorKind::Protocol) if it is not a memfd with the seals of a segment
+    /// and all of its pages; `ENOMEM` without address space.
     pub fn open(fd: BorrowedFd<'_>, most: usize) -> Result<Self, Error> {
         let size = memfd::check(fd, SINGLE_WRITER)?;
         let len = usize::try_from(size).unwrap_or(usize::MAX);
@@ -109,7 +111,8 @@ impl Segment {
     ///
     /// # Errors
     ///
-    /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) for more than there are; `ENOMEM` without memory.
+    /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) for more than there are; `ENOMEM` without
+    /// memory.
     pub fn append_to(&self, len: usize, to: &mut Vec<u8>) -> Result<(), Error> {
         if len > self.len {
             return Err(Error::new(ErrorKind::InvalidInput, "copy")

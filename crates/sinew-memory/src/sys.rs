@@ -440,8 +440,8 @@ pub(crate) fn sole_writer(map: &mut Map, len: usize) -> &mut [u8] {
         len <= map.len && matches!(map.access, Access::ReadWrite),
         "checked by the caller"
     );
-    // SAFETY: mapped for writing, initialised to zeros, and written through this unique borrow alone, since
-    // `F_SEAL_FUTURE_WRITE` keeps others from mapping the file for writing.
+    // SAFETY: mapped for writing, initialised to zeros, and written through this unique borrow
+    // alone, since `F_SEAL_FUTURE_WRITE` keeps others from mapping the file for writing.
     unsafe { std::slice::from_raw_parts_mut(map.start.as_ptr(), len) }
 }
 
@@ -455,13 +455,14 @@ pub(crate) fn written_here(map: &Map, len: usize) -> &[u8] {
     unsafe { std::slice::from_raw_parts(map.start.as_ptr(), len) }
 }
 
-/// Appends the first `len` bytes of memory that another process may be writing; there is room for them.
+/// Appends the first `len` bytes of memory that another process may be writing; there is room for
+/// them.
 pub(crate) fn append(map: &Map, len: usize, to: &mut Vec<u8>) {
     let room = to.spare_capacity_mut();
     assert!(len <= map.len && len <= room.len(), "checked by the caller");
     let (from, room) = (map.start.as_ptr(), room.as_mut_ptr().cast());
-    // SAFETY: both ranges are whole. Should another process write meanwhile, the copy holds arbitrary bytes, which
-    // is all that the caller assumes of it.
+    // SAFETY: both ranges are whole. Should another process write meanwhile, the copy holds
+    // arbitrary bytes, which is all that the caller assumes of it.
     unsafe { std::ptr::copy_nonoverlapping(from, room, len) };
     // SAFETY: the line above initialised them.
     unsafe { to.set_len(to.len() + len) };

@@ -117,7 +117,7 @@ fn hollow(size: u64, seals: SealFlags) -> OwnedFd {
     fd
 }
 
-/// A page that the maker has not allocated would be charged to whoever reads it.
+/// A page that the maker has not allocated would be charged to the process that reads it first.
 #[test]
 fn memory_with_holes_is_refused() {
     let fixed = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;

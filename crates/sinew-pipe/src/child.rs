@@ -27,8 +27,8 @@ use crate::{Options, Receiver, Sender, sys};
 ///
 /// `EMFILE`, or `EINVAL` and `EBADF` for a number that no descriptor can have.
 ///
-/// Where the number is in use in this process, `spawn` may fail with `EBUSY`: another thread closed it
-/// meanwhile, and the standard library needs it for the start of the process. Spawn again.
+/// Where the number is in use in this process, `spawn` may fail with `EBUSY`: another thread closed
+/// it meanwhile, and the standard library needs it for the start of the process. Spawn again.
 ///
 /// # Examples
 ///
@@ -143,8 +143,8 @@ impl Exit {
 /// Dropping both halves of a process kills it, unless it has ended. Its input ends only after that.
 #[derive(Debug)]
 pub struct ChildSender<S = Sender> {
-    // Dropped before `sender`: a process that is killed must not read an end of file before, which would
-    // say that its input was complete.
+    // Dropped before `sender`: a process that is killed must not read an end of file before, which
+    // would say that its input was complete.
     exit: Exit,
     sender: S,
     /// Whether nobody receives what the process says.

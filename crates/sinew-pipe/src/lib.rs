@@ -37,8 +37,8 @@
 //! # Waiting
 //!
 //! A receiver that finds nothing tries again for up to 100 µs, as long as that has lately paid off
-//! ([`AdaptiveSpin`](sinew_core::AdaptiveSpin)); then it sleeps. A dialogue is more than ten times as fast that way, and an idle pipe
-//! costs nothing.
+//! ([`AdaptiveSpin`](sinew_core::AdaptiveSpin)); then it sleeps. A dialogue is more than ten times
+//! as fast that way, and an idle pipe costs nothing.
 
 mod child;
 mod command;

@@ -339,8 +339,9 @@ pub(crate) fn take_inherited(number: RawFd) -> io::Result<Option<OwnedFd>> {
 
 /// Has `command` give its process `fd` as descriptor `number`.
 ///
-/// The standard library reports a failed exec through a pipe or socket of its own. If that had `number` in the
-/// child, `dup2` would overwrite it and the failure would go unnoticed, so the child gives up with `EBUSY` instead.
+/// The standard library reports a failed exec through a pipe or socket of its own. If that had
+/// `number` in the child, `dup2` would overwrite it and the failure would go unnoticed, so the
+/// child gives up with `EBUSY` instead.
 pub(crate) fn pass(command: &mut Command, fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
     // Reserves `number` where it is free, so that the standard library cannot get it.
     let source = rustix::io::fcntl_dupfd_cloexec(fd, number)?;

@@ -43,7 +43,8 @@ struct Express {
     header: Header,
 }
 
-/// Copies what `words` hold from byte `offset` on, while the producer may be writing them: each word is one load.
+/// Copies what `words` hold from byte `offset` on, while the producer may be writing them: each
+/// word is one load.
 #[inline(always)]
 fn copy_words(words: &[AtomicU64], offset: usize, to: &mut [MaybeUninit<u8>]) {
     let load = |word: &AtomicU64| {
@@ -132,8 +133,8 @@ impl<M: Memory> Consumer<M> {
         })
     }
 
-    /// Sets how a release is ordered before the look at the producer's wait word: [`Fence::Full`], unless this is
-    /// called.
+    /// Sets how a release is ordered before the look at the producer's wait word: [`Fence::Full`],
+    /// unless this is called.
     pub fn set_fence(&mut self, fence: Fence) {
         self.fence = fence;
     }

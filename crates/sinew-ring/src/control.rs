@@ -41,8 +41,8 @@ pub enum Fence {
     /// By a fence of its own with each release.
     #[default]
     Full,
-    /// By none: a producer that is about to park executes a barrier on all processors that run this consumer's
-    /// process, such as membarrier(2) with `MEMBARRIER_CMD_GLOBAL_EXPEDITED`.
+    /// By none: a producer that is about to park executes a barrier on all processors that run this
+    /// consumer's process, such as membarrier(2) with `MEMBARRIER_CMD_GLOBAL_EXPEDITED`.
     ///
     /// To be chosen only where the producer [arms](crate::Producer::arm) with such a barrier.
     Asymmetric,
@@ -66,8 +66,8 @@ pub struct ControlBlock {
     /// Header and payload of the frame that was published last, if it was sent by express: beside the
     /// cursor, so that a waiting consumer gets both with the same cache lines.
     express: [AtomicU64; Self::EXPRESS_WORDS],
-    /// Zero while awake. While the end is about to park or parked: [`ARMED`](Self::ARMED), added to the peer's
-    /// cursor that it waits for.
+    /// Zero while awake. While the end is about to park or parked: [`ARMED`](Self::ARMED), added to
+    /// the peer's cursor that it waits for.
     wait: AtomicU64,
     state: AtomicU32,
     #[cfg(not(loom))]
@@ -122,11 +122,12 @@ impl ControlBlock {
         self.cursor.store(value, Ordering::Release);
     }
 
-    /// Moves the cursor and lets the compiler move no later load before that: the first half of the wake-up
-    /// protocol, where the second half executes the barrier for both ([`Fence::Asymmetric`]).
+    /// Moves the cursor and lets the compiler move no later load before that: the first half of the
+    /// wake-up protocol, where the second half executes the barrier for both
+    /// ([`Fence::Asymmetric`]).
     ///
-    /// The model checker has no such barrier. What the kernel promises of it is what a fence on both sides
-    /// gives, so a fence stands in for each half there.
+    /// The model checker has no such barrier. What the kernel promises of it is what a fence on
+    /// both sides gives, so a fence stands in for each half there.
     #[inline]
     pub(crate) fn set_cursor_light(&self, value: u64) {
         self.cursor.store(value, Ordering::Release);
@@ -244,8 +245,8 @@ impl ControlBlock {
     }
 }
 
-/// Whether the end that armed `word` must be rung, now that the cursor it waits for has come to `cursor`; `rung` is the
-/// word that it was last rung for.
+/// Whether the end that armed `word` must be rung, now that the cursor it waits for has come to
+/// `cursor`; `rung` is the word that it was last rung for.
 #[inline]
 pub(crate) fn must_ring(word: u64, cursor: u64, rung: &mut u64) -> bool {
     let is_due =

@@ -45,16 +45,16 @@
 //! precedes *A*, before *W* and before the fence that follows it; but then *L*, which comes after
 //! that fence, must see *C*.
 //!
-//! A consumer releases far more often than a producer parks. With [`Fence::Asymmetric`] it therefore
-//! executes no fence, and the producer executes, between *W* and *L*, a barrier on every processor that
-//! runs the consumer's process. That barrier falls before *A* or after it in the consumer's
-//! instructions. If before, *A* sees *W*; if after, *C*, which precedes *A* in program order, is
-//! visible before the barrier returns, and *L* sees it. The compiler keeps *C* before *A*. The same
-//! idea is in [P1202](https://wg21.link/p1202) and membarrier(2).
+//! A consumer releases far more often than a producer parks. With [`Fence::Asymmetric`] it
+//! therefore executes no fence, and the producer executes, between *W* and *L*, a barrier on every
+//! processor that runs the consumer's process. That barrier falls before *A* or after it in the
+//! consumer's instructions. If before, *A* sees *W*; if after, *C*, which precedes *A* in program
+//! order, is visible before the barrier returns, and *L* sees it. The compiler keeps *C* before
+//! *A*. The same idea is in [P1202](https://wg21.link/p1202) and membarrier(2).
 //!
-//! The wait word says how far the cursor must have come. The other end rings once for a word, when its
-//! cursor has come so far: one park costs one ring, however many small frames make up the room for a
-//! large one.
+//! The wait word says how far the cursor must have come. The other end rings once for a word, when
+//! its cursor has come so far: one park costs one ring, however many small frames make up the room
+//! for a large one.
 //!
 //! Loom models of all this are part of the crate: `RUSTFLAGS="--cfg loom" cargo test -p sinew-ring
 //! --release`.

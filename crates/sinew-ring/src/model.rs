@@ -246,8 +246,8 @@ fn no_lost_wake_up_of_the_producer() {
     }
 }
 
-/// The producer waits for the room of two frames, while a consumer releases them one by one and then turns to
-/// something else for ever: the producer is rung, once, when both are gone.
+/// The producer waits for the room of two frames, while a consumer releases them one by one and
+/// then turns to something else for ever: the producer is rung, once, when both are gone.
 #[test]
 fn one_ring_for_all_the_room() {
     for fence in [Fence::Full, Fence::Asymmetric] {

@@ -163,8 +163,8 @@ impl<M: Memory> Producer<M> {
         })
     }
 
-    /// Sets whether [`send`](Self::send) may write a short frame beside the cursor: true, unless this is called. A
-    /// consumer that does not know of that must not get any.
+    /// Sets whether [`send`](Self::send) may write a short frame beside the cursor: true, unless
+    /// this is called. A consumer that does not know of that must not get any.
     pub fn set_express(&mut self, express: bool) {
         self.express = express;
     }
@@ -383,11 +383,13 @@ impl<M: Memory> Producer<M> {
         (self.staged + frame_size(len as u64)).saturating_sub(self.capacity)
     }
 
-    /// Announces that this end is about to park until the consumer's cursor has come to `cursor`, see
+    /// Announces that this end is about to park until the consumer's cursor has come to `cursor`,
+    /// see
     /// [`cursor_for`](Self::cursor_for), or the consumer closes. [`NEVER`](Self::NEVER) is for the latter alone.
     ///
-    /// `barrier` is executed after the announcement, and before this end looks again: a barrier for the
-    /// consumer's processor, if that has [`Fence::Asymmetric`](crate::Fence::Asymmetric), otherwise nothing.
+    /// `barrier` is executed after the announcement, and before this end looks again: a barrier for
+    /// the consumer's processor, if that has [`Fence::Asymmetric`](crate::Fence::Asymmetric),
+    /// otherwise nothing.
     #[inline]
     pub fn arm<T>(&mut self, cursor: u64, barrier: impl FnOnce() -> T) -> T {
         self.memory.producer().arm(cursor & !ControlBlock::FLAGS);

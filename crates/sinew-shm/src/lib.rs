@@ -31,8 +31,8 @@
 //!   memory of their own, and are received without a copy.
 //! - [`Listener`] and [`connect()`] meet at a path or an abstract name; [`Options::spawn`] starts a child
 //!   with its end in hand; [`pair()`] makes both ends in one process.
-//! - [`ByteStream`] is an end as `AsyncRead` and `AsyncWrite`; [`OwnedReadHalf`] and [`OwnedWriteHalf`] are its
-//!   halves.
+//! - [`ByteStream`] is an end as `AsyncRead` and `AsyncWrite`; [`OwnedReadHalf`] and
+//!   [`OwnedWriteHalf`] are its halves.
 //! - [`named`] lays a channel in memory with a name, which outlives the processes that use it, for peers that trust
 //!   each other.
 //! - [`Options`] has the sizes, the limits, who may connect, and how to [`Wait`].

@@ -53,8 +53,8 @@ struct Wakers {
 /// How a half hears of events.
 #[derive(Debug, Default)]
 struct Listening {
-    /// Set with every event until this half has looked, so that one that never parks looks at the socket too. Each
-    /// half has its own: what one has seen, the other still has to.
+    /// Set with every event until this half has looked, so that one that never parks looks at the
+    /// socket too. Each half has its own: what one has seen, the other still has to.
     event: AtomicBool,
     waker: AtomicWaker,
 }
@@ -312,8 +312,8 @@ impl Link {
             .map_err(|error| self.error(error))
     }
 
-    /// The segment, of `most` bytes at most, that the oldest frame is the first to name. The peer sends it before it
-    /// publishes that frame.
+    /// The segment, of `most` bytes at most, that the oldest frame is the first to name. The peer
+    /// sends it before it publishes that frame.
     pub(crate) fn take_segment(&self, most: usize) -> Result<Segment, Error> {
         let fd = self.take_fd(|inbox| &mut inbox.segments)?;
         Segment::open(fd.as_fd(), most).map_err(|error| self.error(error))
@@ -341,7 +341,8 @@ impl Link {
         })
     }
 
-    /// Sends a descriptor with this packet: once the socket takes it, or, without a context, pending if it does not now.
+    /// Sends a descriptor with this packet: once the socket takes it, or, without a context,
+    /// pending if it does not now.
     pub(crate) fn poll_send_fd(
         &self,
         cx: Option<&mut Context<'_>>,

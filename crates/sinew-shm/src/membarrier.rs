@@ -1,7 +1,9 @@
-//! The asymmetric fence: a receiver that releases pays for none, a sender that goes to sleep pays for both.
+//! The asymmetric fence: a receiver that releases pays for none, a sender that goes to sleep pays
+//! for both.
 //!
-//! membarrier(2), `MEMBARRIER_CMD_GLOBAL_EXPEDITED`, executes a full barrier on every processor that runs a
-//! registered process. It interrupts those processors, and takes some hundred nanoseconds.
+//! membarrier(2), `MEMBARRIER_CMD_GLOBAL_EXPEDITED`, executes a full barrier on every processor
+//! that runs a registered process. It interrupts those processors, and takes some hundred
+//! nanoseconds.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -100,20 +100,22 @@ impl Options {
         self
     }
 
-    /// The longest message that travels in the ring, bytes. A longer one travels in [memory that is used
-    /// again](Self::reused_memory) or, where that is too small, in sealed memory of its own.
+    /// The longest message that travels in the ring, bytes. A longer one travels in [memory that is
+    /// used again](Self::reused_memory) or, where that is too small, in sealed memory of its own.
     #[must_use]
     pub fn threshold(mut self, bytes: usize) -> Self {
         self.threshold = Some(bytes);
         self
     }
 
-    /// Bytes of memory that this end keeps for its messages above the [`threshold`](Self::threshold).
+    /// Bytes of memory that this end keeps for its messages above the
+    /// [`threshold`](Self::threshold).
     ///
-    /// It is allocated when the first such message is sent, in up to eight segments whose sizes are powers of two, and
-    /// kept until the channel ends. The receiver copies a message out of it, or
+    /// It is allocated when the first such message is sent, in up to eight segments whose sizes are
+    /// powers of two, and kept until the channel ends. The receiver copies a message out of it, or
     /// [borrows](crate::TrustedReceiver) it. A message that is longer than this gets sealed memory of its own, which
-    /// the receiver maps, and whose pages are new each time: some milliseconds for a few MiB. With zero, all do.
+    /// the receiver maps, and whose pages are new each time: some milliseconds for a few MiB. With
+    /// zero, all do.
     #[must_use]
     pub fn reused_memory(mut self, bytes: usize) -> Self {
         self.reused_memory = bytes;

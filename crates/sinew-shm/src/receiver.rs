@@ -477,8 +477,8 @@ impl Receiver {
         }
     }
 
-    /// The oldest message, if it is not in the ring, or lies behind frames that are no messages; `None` as well once a
-    /// whole ring of those has passed, because a peer could go on for ever.
+    /// The oldest message, if it is not in the ring, or lies behind frames that are no messages;
+    /// `None` as well once a whole ring of those has passed, because a peer could go on for ever.
     #[cold]
     fn open_head(&mut self, mut frame: Frame) -> Result<Option<Head>, Error> {
         let limit = self.consumer.position() + self.consumer.capacity();

@@ -1,8 +1,9 @@
-//! Large messages in memory that is used again: the sender's pool, and what the receiver has mapped of it.
+//! Large messages in memory that is used again: the sender's pool, and what the receiver has mapped
+//! of it.
 //!
-//! A fresh memfd for each large message costs its pages each time, which for 1 MiB is ten times the copy. A segment is
-//! allocated, sent and mapped once. A message in it is announced by a frame in the ring, and the segment is free again
-//! when the receiver has released that frame.
+//! A fresh memfd for each large message costs its pages each time, which for 1 MiB is ten times the
+//! copy. A segment is allocated, sent and mapped once. A message in it is announced by a frame in
+//! the ring, and the segment is free again when the receiver has released that frame.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -71,7 +72,8 @@ impl Pool {
         }
     }
 
-    /// Where a message of `len` bytes, at most [`most`](Self::most), goes, if the receiver's cursor is `released`.
+    /// Where a message of `len` bytes, at most [`most`](Self::most), goes, if the receiver's cursor
+    /// is `released`.
     pub(crate) fn place(&self, len: usize, released: u64) -> Place {
         let size = len.next_power_of_two().max(LEAST);
         let free = || {
@@ -82,9 +84,9 @@ impl Pool {
         let used: usize = self.slots.iter().map(|slot| slot.segment.len()).sum();
         let may_create = self.slots.len() < MAX_SEGMENTS && used + size <= self.limit;
         let is_alone = self.slots.iter().filter(|slot| fits(slot)).count() < 2;
-        // The one that was released longest ago, of two at least: the receiver's cache holds what it has just
-        // read, and each write there would have to take a line back from it. Round trips of 1 MiB take 0.8 of
-        // iceoryx2's time that way, and 1.15 with one segment.
+        // The one that was released longest ago, of two at least: the receiver's cache holds what
+        // it has just read, and each write there would have to take a line back from it. Round
+        // trips of 1 MiB take 0.8 of iceoryx2's time that way, and 1.15 with one segment.
         let longest = free().filter(|(_, slot)| fits(slot));
         match longest.min_by_key(|(_, slot)| slot.busy) {
             Some((at, _)) if !(is_alone && may_create) => return Place::At(at),
@@ -170,7 +172,8 @@ fn violation(reason: String) -> Error {
 }
 
 impl Mapped {
-    /// Whether this is the number of a segment that must have come over the socket, and was not mapped yet.
+    /// Whether this is the number of a segment that must have come over the socket, and was not
+    /// mapped yet.
     pub(crate) fn is_next(&self, number: u64) -> bool {
         self.next == number
     }

@@ -180,8 +180,8 @@ struct Trusted {
 
 impl AsRef<[u8]> for Trusted {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: `len` was checked against the segment, which is mapped for as long as this lives; that the peer
-        // leaves the bytes alone is `into_trusted`'s contract.
+        // SAFETY: `len` was checked against the segment, which is mapped for as long as this lives;
+        // that the peer leaves the bytes alone is `into_trusted`'s contract.
         unsafe { std::slice::from_raw_parts(self.segment.start().as_ptr(), self.len) }
     }
 }

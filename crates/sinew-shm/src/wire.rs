@@ -56,8 +56,9 @@ pub(crate) struct Features(pub(crate) u64);
 impl Features {
     /// This end's receiver accepts frames in the express words.
     pub(crate) const EXPRESS: Self = Self(1);
-    /// This process is registered with membarrier(2) as global and expedited. Where both are, receivers do not fence
-    /// their releases, and a sender executes `MEMBARRIER_CMD_GLOBAL_EXPEDITED` after it has armed its wait word.
+    /// This process is registered with membarrier(2) as global and expedited. Where both are,
+    /// receivers do not fence their releases, and a sender executes
+    /// `MEMBARRIER_CMD_GLOBAL_EXPEDITED` after it has armed its wait word.
     pub(crate) const MEMBARRIER: Self = Self(1 << 1);
     /// Both ends may wait on an epoll instance that the other made.
     pub(crate) const EPOLL_BELL: Self = Self(1 << 2);

@@ -302,7 +302,8 @@ async fn a_successor_tells_of_the_death_before_it_sends_anything() {
     assert_eq!(bounded(receiver.recv()).await.unwrap(), None);
 }
 
-/// The second sender is opened while the end of the first is still to be received, and dies after it was.
+/// The second sender is opened while the end of the first is still to be received, and dies after
+/// it was.
 #[tokio::test]
 async fn a_death_in_silence_after_an_end_is_told() {
     for successor in [false, true] {
@@ -886,8 +887,8 @@ fn no_room_for_a_label() {
     waited.expect("it failed, or is in a loop");
 }
 
-/// Servers and clients that come, go and die at any point between two calls: no client gets an answer to a question
-/// of another, and each answer to its own that a server has sent.
+/// Servers and clients that come, go and die at any point between two calls: no client gets an
+/// answer to a question of another, and each answer to its own that a server has sent.
 #[tokio::test]
 async fn lives_of_servers_and_clients() {
     let options = options().await_successor(true);
@@ -1098,7 +1099,7 @@ fn of_another_user(directory: &std::path::Path, uid: u32) -> Option<(Vec<Place>,
     };
     let id = made.rsplit(' ').next().unwrap().trim().parse().unwrap();
     let segment = SysvShm::new(SysvTarget::Id(id));
-    // A region may be laid, and a segment that is named by its id may not.
+    // A channel may be made in a region that is new, but not in a segment that is named by its id.
     let keep = segment.clone().remove_on_drop(true);
     places.push(segment.open().unwrap().into());
     Some((places, name, keep))

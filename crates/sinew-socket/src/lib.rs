@@ -40,8 +40,8 @@
 //! # Waiting
 //!
 //! A receiver that finds nothing tries again for up to 100 µs, as long as that has lately paid off
-//! ([`AdaptiveSpin`](sinew_core::AdaptiveSpin)); then it sleeps. A dialogue is five times as fast that way, and an idle connection
-//! costs nothing.
+//! ([`AdaptiveSpin`](sinew_core::AdaptiveSpin)); then it sleeps. A dialogue is five times as fast
+//! that way, and an idle connection costs nothing.
 
 pub mod tcp;
 pub mod udp;

@@ -1,7 +1,8 @@
-//! Takes and gives back a free lock a number of times, for `ci/count-locks.sh` to count instructions.
+//! Takes and gives back a free lock a number of times, for `ci/count-locks.sh` to count
+//! instructions.
 //!
-//! `count_locks KIND PAIRS`, where KIND is one of those in `main`. The kinds `raw-…` execute the two atomic
-//! operations alone.
+//! `count_locks KIND PAIRS`, where KIND is one of those in `main`. The kinds `raw-…` execute the
+//! two atomic operations alone.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};

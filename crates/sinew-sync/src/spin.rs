@@ -8,7 +8,8 @@ use crate::driver::Driver;
 
 /// What the waits for one handle of a primitive have taught; a clone begins anew.
 ///
-/// A task that looks has not declared that it waits, so that the other side saves its system call too.
+/// A task that looks has not declared that it waits, so that the other side saves its system call
+/// too.
 #[derive(Debug, Default)]
 pub(crate) struct SharedSpin(Mutex<SpinHistory>);
 

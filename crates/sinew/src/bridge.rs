@@ -143,8 +143,8 @@ impl Bridge {
     /// crash where they can: its sinks are [abandoned](crate::abandon). Its streams are dropped.
     pub fn abandon(self) {
         let lanes = [Some(self.there), self.back].into_iter().flatten();
-        // All streams are dropped first: a program is killed with its last half, and must not read an end
-        // of file from its sink before that.
+        // All streams are dropped first: a program is killed with its last half, and must not read
+        // an end of file from its sink before that.
         let sinks: Vec<_> = lanes.map(|lane| (lane.destination, lane.sink)).collect();
         for (destination, sink) in sinks {
             match destination {

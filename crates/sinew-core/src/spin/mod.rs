@@ -15,14 +15,14 @@ static LIMIT: AtomicU64 = AtomicU64::new(100_000);
 
 /// What an end does when it finds nothing to do.
 ///
-/// A wake-up from another core costs microseconds on bare metal and tens of them on a virtual machine,
-/// a look at a cache line a fraction of one. Waiting actively therefore pays when the peer answers
-/// soon and a core is free, and wastes a core otherwise.
+/// A wake-up from another core costs microseconds on bare metal and tens of them on a virtual
+/// machine, a look at a cache line a fraction of one. Waiting actively therefore pays when the peer
+/// answers soon and a core is free, and wastes a core otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Wait {
-    /// Looks for up to a limit before it sleeps while that has lately paid off, sleeps at once when it has
-    /// not, and tries again now and then. What is idle uses no CPU.
+    /// Looks for up to a limit before it sleeps while that has lately paid off, sleeps at once when
+    /// it has not, and tries again now and then. What is idle uses no CPU.
     #[default]
     Adaptive,
     /// Sleeps at once: the least CPU, and a wake-up's latency for each message that is waited for.
@@ -45,7 +45,8 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// For memory, in a task that does nothing else meanwhile: some two microseconds, then a fraction of one.
+    /// For memory, in a task that does nothing else meanwhile: some two microseconds, then a
+    /// fraction of one.
     pub const ALONE: Self = Self {
         first: 128,
         turn: 64,
@@ -53,8 +54,8 @@ impl Looks {
     };
     /// For memory, in a task that may have other things to do in the same poll.
     ///
-    /// hyper and h2 poll for reading, then for writing, then flush: what they write is held back for as long as
-    /// the read looks.
+    /// hyper and h2 poll for reading, then for writing, then flush: what they write is held back
+    /// for as long as the read looks.
     pub const SHARED: Self = Self {
         first: 4,
         turn: 4,
@@ -66,7 +67,8 @@ impl Looks {
         turn: 2,
         pause: 16,
     };
-    /// For a system call that sends. What is full leaves time, and a try takes a lock that the receiver needs too.
+    /// For a system call that sends. What is full leaves time, and a try takes a lock that the
+    /// receiver needs too.
     pub const SEND: Self = Self {
         first: 1,
         turn: 1,
@@ -98,9 +100,10 @@ pub enum Looked {
 
 /// Looks for a moment before a wait, as long as that pays off.
 ///
-/// One value serves one end of something: a receiver, a sender. A wait begins with a few looks without the clock.
-/// Then the task gives way to the others of its worker, to timers and descriptors, and looks a few times in each
-/// of its polls, until the limit is over. [`SpinHistory`] decides whether to look at all.
+/// One value serves one end of something: a receiver, a sender. A wait begins with a few looks
+/// without the clock. Then the task gives way to the others of its worker, to timers and
+/// descriptors, and looks a few times in each of its polls, until the limit is over.
+/// [`SpinHistory`] decides whether to look at all.
 ///
 /// # Examples
 ///
@@ -155,8 +158,8 @@ enum Phase {
 impl AdaptiveSpin {
     /// Waits as `wait` says, for `limit` at most where that is [`Wait::Adaptive`].
     ///
-    /// About the cost of a wake-up is right for a limit: then looking at most doubles what sleeping at once would
-    /// have cost.
+    /// About the cost of a wake-up is right for a limit: then looking at most doubles what sleeping
+    /// at once would have cost.
     pub const fn new(wait: Wait, limit: Duration) -> Self {
         Self {
             wait,
@@ -193,8 +196,8 @@ impl AdaptiveSpin {
         &self.history
     }
 
-    /// Sets the limit of all that were given none of their own, in this process: 100 µs, unless this is called. Zero:
-    /// they sleep at once.
+    /// Sets the limit of all that were given none of their own, in this process: 100 µs, unless
+    /// this is called. Zero: they sleep at once.
     pub fn set_process_limit(limit: Duration) {
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         LIMIT.store(limit, Ordering::Relaxed);
@@ -298,8 +301,8 @@ impl AdaptiveSpin {
         }
     }
 
-    /// After a try that found nothing: ready with whether to try again, or else to sleep. Pending when others have
-    /// their turn; the task is polled again soon.
+    /// After a try that found nothing: ready with whether to try again, or else to sleep. Pending
+    /// when others have their turn; the task is polled again soon.
     #[inline]
     pub fn poll_again(&mut self, cx: &mut Context<'_>, looks: Looks) -> Poll<bool> {
         match self.step(looks) {
@@ -339,11 +342,12 @@ impl AdaptiveSpin {
     }
 }
 
-/// Has the current task polled again after the worker's other tasks, timers and descriptors. The caller then returns
+/// Has the current task polled again after the worker's other tasks, timers and descriptors. The
+/// caller then returns
 /// [`Poll::Pending`].
 ///
-/// A plain wake-up would do for a spawned task, but the main future of `block_on` would then be polled
-/// again before anything else, at the price of a system call each time.
+/// A plain wake-up would do for a spawned task, but the main future of `block_on` would then be
+/// polled again before anything else, at the price of a system call each time.
 pub fn give_way(cx: &mut Context<'_>) {
     // The first poll registers the waker with the scheduler and is pending.
     let _pending = pin!(tokio::task::yield_now()).poll(cx);

@@ -21,8 +21,8 @@ use crate::stats::{ReceiverStats, SenderStats};
 /// The half of a [`ByteStream`] that reads, made by [`ByteStream::into_split`].
 ///
 /// It reads as the stream does: see [`ByteStream`] for errors and cancel safety. Dropping it closes
-/// the reading direction: the peer's writes fail with `BrokenPipe` once the peer has noticed, at the
-/// latest when its ring is full.
+/// the reading direction: the peer's writes fail with `BrokenPipe` once the peer has noticed, at
+/// the latest when its ring is full.
 pub struct OwnedReadHalf {
     receiver: Receiver,
     /// The message that was read in part.
@@ -168,9 +168,9 @@ impl fmt::Debug for OwnedReadHalf {
 
 /// The half of a [`ByteStream`] that writes, made by [`ByteStream::into_split`].
 ///
-/// It writes as the stream does: see [`ByteStream`] for errors and cancel safety. Dropping it closes
-/// the writing direction, as `shutdown` does: the peer reads everything that was written, then the
-/// end.
+/// It writes as the stream does: see [`ByteStream`] for errors and cancel safety. Dropping it
+/// closes the writing direction, as `shutdown` does: the peer reads everything that was written,
+/// then the end.
 ///
 /// # Examples
 ///

@@ -16,18 +16,19 @@ pub use self::halves::{OwnedReadHalf, OwnedWriteHalf};
 use crate::channel::Channel;
 use crate::stats::{ReceiverStats, SenderStats};
 
-/// A [`Channel`] as `AsyncRead` and `AsyncWrite`, for everything that runs on a `UnixStream`: hyper,
-/// tonic, tokio-util's codecs.
+/// A [`Channel`] as `AsyncRead` and `AsyncWrite`, for everything that runs on a `UnixStream`:
+/// hyper, tonic, tokio-util's codecs.
 ///
 /// [`Channel::into_byte_stream`] makes it. [`into_split`](Self::into_split) gives the halves, which
 /// may live in different tasks and threads.
 ///
 /// # Writing
 ///
-/// Each write is published at once, as one message of up to [`threshold`](crate::Options::threshold)
-/// bytes; a longer write is cut there, and returns how many bytes it took. A write waits while the
-/// ring is full. `flush` has nothing to wait for. `shutdown` closes the writing direction: the peer
-/// reads everything that was written, then the end, and may still write.
+/// Each write is published at once, as one message of up to
+/// [`threshold`](crate::Options::threshold) bytes; a longer write is cut there, and returns how
+/// many bytes it took. A write waits while the ring is full. `flush` has nothing to wait for.
+/// `shutdown` closes the writing direction: the peer reads everything that was written, then the
+/// end, and may still write.
 ///
 /// # Reading
 ///

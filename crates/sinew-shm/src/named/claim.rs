@@ -93,7 +93,8 @@ impl Claim {
         self.peer[SLOT_EPOCH].load(Ordering::Acquire)
     }
 
-    /// Whether the dead sender at the other end had been closed, where all up to `cursor` was published.
+    /// Whether the dead sender at the other end had been closed, where all up to `cursor` was
+    /// published.
     pub(super) fn peer_was_closed(&self, cursor: u64) -> bool {
         let [ended, opened] =
             [SLOT_ENDED, SLOT_OPENED].map(|word| self.peer[word].load(Ordering::Acquire));

@@ -1,7 +1,7 @@
 //! Which client the messages of a channel of two directions come from, or are for.
 //!
-//! A client has a *session*: how often its sending end has been taken. A frame with a label, which is a session,
-//! precedes the messages to which it applies, in both rings.
+//! A client has a *session*: how often its sending end has been taken. A frame with a label, which
+//! is a session, precedes the messages to which it applies, in both rings.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,7 +42,8 @@ pub(super) enum Incoming {
     Plain,
     Client {
         session: u64,
-        /// Where the sender was when this client came. Ends and deaths before that are not its own affair.
+        /// Where the sender was when this client came. Ends and deaths before that are not its own
+        /// affair.
         since: u64,
     },
     Server(Heard),

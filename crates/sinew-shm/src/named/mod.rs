@@ -53,28 +53,31 @@
 //!
 //! A channel of two directions has a ring for each, and two fixed sides: the server's, which
 //! [`open_server`](Options::open_server) opens, and the client's, which [`open_client`](Options::open_client) opens. Each
-//! side has one process at a time. A process that takes over from another takes the ends of the same side.
+//! side has one process at a time. A process that takes over from another takes the ends of the
+//! same side.
 //!
 //! - What a client has sent stays for the server, even if that client has gone.
-//! - What the server sends is for one client: for the one that the server's receiver has heard of last when the message
-//!   was handed to [`send`](Sender::send). It hears of a client when it comes to what that client sent, and also if the client
-//!   has only been opened. A message that was sent before any client was heard of is for the first that receives it.
-//! - A client skips what is for an earlier one; [`Receiver::skipped`] says how many messages that were. So the answer to the
-//!   question of a dead client never looks like one to its successor's.
+//! - What the server sends is for one client: for the one that the server's receiver has heard of
+//!   last when the message was handed to [`send`](Sender::send). It hears of a client when it comes
+//!   to what that client sent, and also if the client has only been opened. A message that was sent
+//!   before any client was heard of is for the first that receives it.
+//! - A client skips what is for an earlier one; [`Receiver::skipped`] says how many messages that
+//!   were. So the answer to the question of a dead client never looks like one to its successor's.
 //! - A client is not told of the ends and deaths of servers before its own time.
 //!
-//! A server that answers each question before it receives the next never answers the wrong client. One that receives
-//! ahead learns from its receiver that a client has died, and drops its answers to that client then; and since a clean close is
-//! not reported with [`Options::await_successor`], it goes without that option.
+//! A server that answers each question before it receives the next never answers the wrong client.
+//! One that receives ahead learns from its receiver that a client has died, and drops its answers
+//! to that client then; and since a clean close is not reported with [`Options::await_successor`],
+//! it goes without that option.
 //!
 //! # Trust
 //!
-//! Both processes write to the same memory: a malicious one can change what the other sends and receives, and make it wait. It cannot make it read or write
-//! out of bounds, or fault: cursors and lengths are checked, and a region that is truncated becomes an error.
-//! Memory that belongs to somebody else than root or this process's user is refused, unless [`Options::allow_uid`] says
-//! otherwise.
-//! Between peers that do not trust each other use a [`Channel`](crate::Channel). Processes in different pid
-//! namespaces take each other for dead, and cannot share such a channel.
+//! Both processes write to the same memory: a malicious one can change what the other sends and
+//! receives, and make it wait. It cannot make it read or write out of bounds, or fault: cursors and
+//! lengths are checked, and a region that is truncated becomes an error. Memory that belongs to
+//! somebody else than root or this process's user is refused, unless [`Options::allow_uid`] says
+//! otherwise. Between peers that do not trust each other use a [`Channel`](crate::Channel).
+//! Processes in different pid namespaces take each other for dead, and cannot share such a channel.
 //!
 //! The layout is described in `docs/protocol/region.md`.
 

@@ -122,11 +122,11 @@ impl Options {
         self
     }
 
-    /// Trusts memory that belongs to this user, besides that of root and of the process's own effective user. May be
-    /// called for several. Default: nobody else.
+    /// Trusts memory that belongs to this user, besides that of root and of the process's own
+    /// effective user. May be called for several. Default: nobody else.
     ///
-    /// The owner of the memory can change what is sent through it, or the permissions that keep others from doing so.
-    /// So a name that was taken by a stranger is refused, rather than used.
+    /// The owner of the memory can change what is sent through it, or the permissions that keep
+    /// others from doing so. So a name that was taken by a stranger is refused, rather than used.
     #[must_use]
     pub fn allow_uid(mut self, uid: u32) -> Self {
         self.allowed.push(uid);
@@ -137,10 +137,13 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// Those of opening the region; of kind [`Refused`](ErrorKind::Refused) if a process that lives has this end, or
-    /// the memory belongs to a user who is not [trusted](Self::allow_uid); [`Protocol`](ErrorKind::Protocol) if something else than a channel is there, or one of another version or
-    /// that was cut off, [`Corrupted`](ErrorKind::Corrupted) if its cursors cannot be, [`TimedOut`](ErrorKind::TimedOut)
-    /// if there was none in time, and [`InvalidInput`](ErrorKind::InvalidInput) for a capacity, or a longest message, that it does not have.
+    /// Those of opening the region; of kind [`Refused`](ErrorKind::Refused) if a process that lives
+    /// has this end, or the memory belongs to a user who is not [trusted](Self::allow_uid);
+    /// [`Protocol`](ErrorKind::Protocol) if something else than a channel is there, or one of
+    /// another version or that was cut off, [`Corrupted`](ErrorKind::Corrupted) if its cursors
+    /// cannot be, [`TimedOut`](ErrorKind::TimedOut) if there was none in time, and
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a capacity, or a longest message, that it does
+    /// not have.
     ///
     /// # Cancel safety
     ///
@@ -164,12 +167,14 @@ impl Options {
         Receiver::open(opening.finish().await?, self, Incoming::Plain)
     }
 
-    /// Opens the server's side of a channel of [two directions](super#two-directions): what it sends and what it
-    /// receives. The other process opens the [client's](Self::open_client); either may come first.
+    /// Opens the server's side of a channel of [two directions](super#two-directions): what it
+    /// sends and what it receives. The other process opens the [client's](Self::open_client);
+    /// either may come first.
     ///
     /// # Errors
     ///
-    /// As for [`open_sender`](Self::open_sender); of kind [`Refused`](ErrorKind::Refused) if there is a server.
+    /// As for [`open_sender`](Self::open_sender); of kind [`Refused`](ErrorKind::Refused) if there
+    /// is a server.
     ///
     /// # Cancel safety
     ///
@@ -203,7 +208,8 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// As for [`open_sender`](Self::open_sender); of kind [`Refused`](ErrorKind::Refused) if there is a client.
+    /// As for [`open_sender`](Self::open_sender); of kind [`Refused`](ErrorKind::Refused) if there
+    /// is a client.
     ///
     /// # Cancel safety
     ///

@@ -5,7 +5,8 @@ use sinew_memory::Region;
 
 /// Refuses memory that belongs to a user other than this process's, root and those in `allowed`.
 ///
-/// The owner of a file can always make it writable, and so can the owner and the creator of a SysV segment.
+/// The owner of a file can always make it writable, and so can the owner and the creator of a SysV
+/// segment.
 pub(super) fn check(region: &Region, allowed: &[u32]) -> Result<(), Error> {
     let Some(owner) = region.owner_uid().filter(|_| !region.was_created()) else {
         return Ok(());

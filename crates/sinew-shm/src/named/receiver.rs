@@ -263,8 +263,9 @@ impl Receiver {
         self.tally.count()
     }
 
-    /// How many messages this client has skipped, as they were for [an earlier one](super#two-directions). They
-    /// count as [consumed](Self::consumed). Zero for all other receivers.
+    /// How many messages this client has skipped, as they were for [an earlier
+    /// one](super#two-directions). They count as [consumed](Self::consumed). Zero for all other
+    /// receivers.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }

@@ -37,7 +37,8 @@ pub struct Sender {
     /// What the sink took and could not stage yet, with its label.
     pub(super) pending: Option<(Bytes, u64)>,
     outgoing: Outgoing,
-    /// The label that this process has staged last, or zero: one that is not zero has to be staged first.
+    /// The label that this process has staged last, or zero: one that is not zero has to be staged
+    /// first.
     labelled: u64,
     /// Messages staged and not yet published.
     staged: u64,
@@ -103,8 +104,8 @@ impl Sender {
         // At once: somebody may be waiting for an answer of the one that died.
         sender.stage_crash()?;
         if let Outgoing::Client = sender.outgoing {
-            // The server shall hear of this client, even if it only listens; with its first message, if there is
-            // no room now.
+            // The server shall hear of this client, even if it only listens; with its first
+            // message, if there is no room now.
             let _no_room = sender.stage_label(sender.label())?;
         }
         sender.publish()?;
@@ -312,7 +313,8 @@ impl Sender {
             || self.labelled != label
         {
             let staged = self.stage(payload, label)?;
-            // What came before it too, even if there was no room for this one: it takes room until it is received.
+            // What came before it too, even if there was no room for this one: it takes room until
+            // it is received.
             self.publish()?;
             return Ok(staged);
         }
@@ -552,8 +554,8 @@ impl Sender {
         spin.look(Looks::SHARED, || producer.has_room(need).unwrap_or(true))
     }
 
-    /// For which payload there has to be room, that what comes next can be staged: what is pending, or one of `len`,
-    /// or its label.
+    /// For which payload there has to be room, that what comes next can be staged: what is pending,
+    /// or one of `len`, or its label.
     fn need(&self, len: usize, label: u64) -> usize {
         let (len, label) = match &self.pending {
             Some((payload, label)) => (payload.len(), *label),

@@ -48,11 +48,13 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// # When a `send` learns of a death
 ///
-/// The kernel hangs the socket up when the receiver's process ends, and Tokio reports that to this runtime. From the
-/// first poll after that, `send` fails with [`PeerCrashed`](ErrorKind::PeerCrashed); messages published between the
-/// death and that moment are lost, though `send` returned `Ok`. A task that never yields learns of it when its budget
-/// is used up, after some 2,000 small messages. Without a runtime, `try_send` and `blocking_send` look at the socket
-/// once a millisecond. [`close`](Self::close) looks for itself, and fails if a dead receiver left messages behind.
+/// The kernel hangs the socket up when the receiver's process ends, and Tokio reports that to this
+/// runtime. From the first poll after that, `send` fails with
+/// [`PeerCrashed`](ErrorKind::PeerCrashed); messages published between the death and that moment
+/// are lost, though `send` returned `Ok`. A task that never yields learns of it when its budget is
+/// used up, after some 2,000 small messages. Without a runtime, `try_send` and `blocking_send` look
+/// at the socket once a millisecond. [`close`](Self::close) looks for itself, and fails if a dead
+/// receiver left messages behind.
 ///
 /// # Back-pressure
 ///

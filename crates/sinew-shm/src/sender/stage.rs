@@ -124,7 +124,8 @@ impl Sender {
         self.stage_frozen(&memory, None)
     }
 
-    /// Stages what comes before a message that is about to be staged; what blocks it, if something does.
+    /// Stages what comes before a message that is about to be staged; what blocks it, if something
+    /// does.
     pub(super) fn stage_earlier(&mut self) -> Result<Option<Blocked>, Error> {
         self.disarm();
         self.check_open()?;

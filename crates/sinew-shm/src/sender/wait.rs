@@ -176,7 +176,8 @@ impl Sender {
         Poll::Ready(lost.map_or(Ok(()), Err))
     }
 
-    /// Why what was published is not received any more: the receiver's process has died before it has.
+    /// Why what was published is not received any more: the receiver's process has died before it
+    /// has.
     fn unreceived_by_the_dead(&mut self) -> Option<Error> {
         if self.closed {
             return None;
@@ -210,7 +211,8 @@ impl Sender {
             }
         }
         self.link.register(Half::Sender, cx.waker());
-        // Before it arms: a ring that comes after that is for what this end waits for, and is not taken in here.
+        // Before it arms: a ring that comes after that is for what this end waits for, and is not
+        // taken in here.
         self.link.poll_events(Half::Sender)?;
         self.arm(blocked)?;
         let room = match blocked {

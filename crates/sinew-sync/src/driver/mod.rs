@@ -236,9 +236,9 @@ impl Driver {
     /// Sets for how long a task looks again and again before it waits for a semaphore, lock, event or barrier; 50 µs
     /// unless set, never with zero.
     ///
-    /// It does so only while that has lately paid off for that handle, and yields to the runtime's other tasks after
-    /// a few looks. A semaphore that is posted soon is acquired without a system call at either end then, in a
-    /// fraction of a microsecond instead of tens.
+    /// It does so only while that has lately paid off for that handle, and yields to the runtime's
+    /// other tasks after a few looks. A semaphore that is posted soon is acquired without a system
+    /// call at either end then, in a fraction of a microsecond instead of tens.
     pub fn set_spin_limit(&self, limit: Duration) {
         let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.inner.spin_limit.store(nanos, Ordering::Relaxed);

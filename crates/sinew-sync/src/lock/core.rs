@@ -39,8 +39,8 @@ impl LockWords {
     }
 }
 
-/// Whether the data are as an owner left them that freed the lock: the word that says so, of which any value may
-/// be found.
+/// Whether the data are as an owner left them that freed the lock: the word that says so, of which
+/// any value may be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Clean(u32);
 

@@ -201,12 +201,13 @@ macro_rules! dispatch {
 ///
 /// # `posixshm:`, `sysvshm:`, `mmap:`
 ///
-/// A channel laid in POSIX shared memory (`posixshm:/name`), a SysV segment (by its key, `id=` and its id, or a
-/// file for ftok(3), as for `sysvmq:`) or a mapped file (`mmap:/path`). Its two ends meet by the name, in either order, and each may
-/// go and come back: what was sent stays until it is received, also when both are gone. [`open_sender`] and [`open_receiver`]
-/// are the ends of one direction. [`open`] opens a channel with two: one process has `listen` and is the server, the other
-/// is the client. A client does not receive what the server has sent to an earlier one. Everybody who may write to the
-/// memory has to be trusted.
+/// A channel laid in POSIX shared memory (`posixshm:/name`), a SysV segment (by its key, `id=` and
+/// its id, or a file for ftok(3), as for `sysvmq:`) or a mapped file (`mmap:/path`). Its two ends
+/// meet by the name, in either order, and each may go and come back: what was sent stays until it
+/// is received, also when both are gone. [`open_sender`] and [`open_receiver`] are the ends of one
+/// direction. [`open`] opens a channel with two: one process has `listen` and is the server, the
+/// other is the client. A client does not receive what the server has sent to an earlier one.
+/// Everybody who may write to the memory has to be trusted.
 ///
 /// | parameter | default | |
 /// |---|---|---|

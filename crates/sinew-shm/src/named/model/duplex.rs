@@ -1,5 +1,5 @@
-//! Servers and clients that come, go and die between any two steps: no client receives an answer to another's question,
-//! and none skips one to its own.
+//! Servers and clients that come, go and die between any two steps: no client receives an answer to
+//! another's question, and none skips one to its own.
 //!
 //! The rings are queues here, whose entries come and go as a whole: the other tests are about that.
 
@@ -112,7 +112,8 @@ impl World {
             Step::OpenClient => {
                 self.clients_left -= 1;
                 self.sessions += 1;
-                // It publishes its label with its first message, as it does where there is no room at first.
+                // It publishes its label with its first message, as it does where there is no room
+                // at first.
                 self.client = Some(Side::new(self.sessions, self.slots[1]));
             }
             Step::KillServer => self.server = None,

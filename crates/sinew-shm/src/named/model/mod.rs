@@ -1,10 +1,11 @@
-//! Every interleaving of senders and receivers that come, go and die between any two steps, up to a number of lives and
-//! messages.
+//! Every interleaving of senders and receivers that come, go and die between any two steps, up to a
+//! number of lives and messages.
 //!
-//! A step is one access to shared memory, in the order in which `sender.rs`, `receiver.rs`, `claim.rs` and the ring make
-//! them; what follows from what a step finds is decided by `recovery.rs`, which both use. Memory is sequentially
-//! consistent here: what weaker orders allow is the matter of the ring's own models. The states in which both ends are dead
-//! are also laid in real memory, for the shipped ends to take over: see `replay.rs`.
+//! A step is one access to shared memory, in the order in which `sender.rs`, `receiver.rs`,
+//! `claim.rs` and the ring make them; what follows from what a step finds is decided by
+//! `recovery.rs`, which both use. Memory is sequentially consistent here: what weaker orders allow
+//! is the matter of the ring's own models. The states in which both ends are dead are also laid in
+//! real memory, for the shipped ends to take over: see `replay.rs`.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -169,8 +170,8 @@ impl World {
 
     /// What may happen next.
     ///
-    /// A step of one end that the other cannot see yet happens before or after a step of the other to the same effect,
-    /// so that one of the two orders is enough.
+    /// A step of one end that the other cannot see yet happens before or after a step of the other
+    /// to the same effect, so that one of the two orders is enough.
     fn steps(&self) -> Vec<Step> {
         if self.sender.as_ref().is_some_and(|end| end.at.is_private()) {
             return vec![Step::Sender, Step::KillSender];
@@ -390,8 +391,8 @@ impl World {
     }
 }
 
-/// Explores all that can happen, and hands each state in which nobody lives to `crashed`. Returns how many states there
-/// are.
+/// Explores all that can happen, and hands each state in which nobody lives to `crashed`. Returns
+/// how many states there are.
 fn explore(limits: Limits, mut crashed: impl FnMut(&World)) -> usize {
     let mut seen = HashSet::new();
     let mut stack = vec![World::new(limits)];

@@ -54,7 +54,8 @@ impl Replay {
         self.done.len()
     }
 
-    /// Lets the shipped ends take over, in either order, unless that was done with this state before.
+    /// Lets the shipped ends take over, in either order, unless that was done with this state
+    /// before.
     pub(super) fn run(&mut self, world: &World) {
         let mut hasher = DefaultHasher::new();
         (world.published, world.flag, world.express, &world.ring).hash(&mut hasher);

@@ -208,10 +208,13 @@ impl Sender {
             }
         }
         self.calm = 0;
-        let sent = self
-            .waiting()?
-            .poll_write_with(cx, |queue| queue.0.send(priority, payload));
-        sent.map_err(|error| self.refused(error, priority, payload.len()))
+        let sent = ready!(
+            self.waiting()?
+                .poll_write_with(cx, |queue| queue.0.send(priority, payload))
+        );
+        // The wait is over; the next one may look again.
+        self.spin.succeed();
+        Poll::Ready(sent.map_err(|error| self.refused(error, priority, payload.len())))
     }
 
     /// Sends if there is room, and says whether it has.

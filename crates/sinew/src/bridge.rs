@@ -3,7 +3,7 @@
 use std::fmt;
 use std::task::{Context, Poll, ready};
 
-use sinew_core::{Address, Attributes, BoxSink, BoxStream, Error, Message, Scheme};
+use sinew_core::{Address, Attributes, BoxSink, BoxStream, Error, ErrorKind, Message, Scheme};
 
 /// Two addresses, joined: what is received from the one is sent to the other, with back-pressure, in both
 /// directions where both have them.
@@ -94,9 +94,13 @@ impl Bridge {
         }
         let (first_sink, first_stream) = crate::open(&listening(source)).await?;
         let (second_sink, second_stream) = crate::open(destination).await?;
+        let mut there = Lane::new(first_stream, second_sink, carried_there).to(destination);
+        let mut back = Lane::new(second_stream, first_sink, carried(source.scheme())).to(source);
+        there.is_one_of_two = true;
+        back.is_one_of_two = true;
         Ok(Self {
-            there: Lane::new(first_stream, second_sink, carried_there).to(destination),
-            back: Some(Lane::new(second_stream, first_sink, carried(source.scheme())).to(source)),
+            there,
+            back: Some(back),
             failed: None,
         })
     }
@@ -206,6 +210,8 @@ struct Lane {
     report: LaneReport,
     /// Received, and not yet taken by the sink.
     message: Option<Message>,
+    /// Whether another lane goes the other way, so that the peer may have closed this direction and still send.
+    is_one_of_two: bool,
     is_flushed: bool,
     state: State,
 }
@@ -230,6 +236,7 @@ impl Lane {
             carried,
             report: LaneReport::default(),
             message: None,
+            is_one_of_two: false,
             is_flushed: true,
             state: State::Open,
         }
@@ -244,11 +251,21 @@ impl Lane {
         let mut turn = Self::TURN;
         while self.state == State::Open {
             // Room first, so that nothing is received that could not be sent on.
-            if self.sink.as_mut().poll_ready(cx)?.is_pending() {
-                // A sink that takes one more than it has sent has to be asked to send.
-                let _sent = self.poll_flush(cx)?;
-                return Poll::Pending;
-            }
+            let refused = match self.sink.as_mut().poll_ready(cx) {
+                Poll::Pending => {
+                    // A sink that takes one more than it has sent has to be asked to send.
+                    let _sent = self.poll_flush(cx)?;
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(())) => None,
+                // It matters once there is something to send that way.
+                Poll::Ready(Err(error))
+                    if self.is_one_of_two && error.kind() == ErrorKind::Closed =>
+                {
+                    Some(error)
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            };
             let message = match self.message.take() {
                 Some(message) => message,
                 None => match self.stream.as_mut().poll_next(cx) {
@@ -264,11 +281,17 @@ impl Lane {
                         break;
                     }
                     Poll::Pending => {
-                        ready!(self.poll_flush(cx))?;
+                        if refused.is_none() {
+                            ready!(self.poll_flush(cx))?;
+                        }
                         return Poll::Pending;
                     }
                 },
             };
+            if let Some(error) = refused {
+                self.message = Some(message);
+                return Poll::Ready(Err(error));
+            }
             if turn == 0 {
                 self.message = Some(message);
                 cx.waker().wake_by_ref();

@@ -80,3 +80,27 @@ async fn what_came_before_a_failure_is_sent_on() {
     let report = bridge.report();
     assert_eq!((report.there.messages, report.there.lost), (2, 3));
 }
+
+/// A peer that only sends has closed its own receiving direction, which is no failure while nothing comes back.
+#[cfg(all(feature = "shm", feature = "pipe"))]
+#[tokio::test]
+async fn a_direction_that_is_not_used_may_be_closed() {
+    let path = std::env::temp_dir().join(format!("sinew-bridge-{}", std::process::id()));
+    let source = format!("shm:{}?listen", path.display()).parse().unwrap();
+    let program = "exec:sh -c 'cat >/dev/null'".parse().unwrap();
+    let peer = tokio::spawn({
+        let path = path.clone();
+        async move {
+            let options = sinew::shm::Options::new().wait_for_listener(Duration::from_secs(20));
+            let (mut sender, receiver) = options.connect(&*path).await.unwrap().split();
+            drop(receiver);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            sender.send("one way").await.unwrap();
+            sender.close().await.unwrap();
+        }
+    });
+    let mut bridge = Bridge::open(&source, &program).await.unwrap();
+    let report = run(&mut bridge).await.unwrap();
+    assert_eq!((report.there.messages, report.back.messages), (1, 0));
+    peer.await.unwrap();
+}

@@ -1,34 +1,47 @@
 //! Takes and gives back a free lock a number of times, for `ci/count-locks.sh` to count
 //! instructions.
 //!
-//! `count_locks KIND PAIRS`, where KIND is one of those in `main`. The kinds `raw-…` execute the
-//! two atomic operations alone.
+//! `count_locks KIND PAIRS`, where KIND is one of [`KINDS`]. The kinds `raw-…` execute the two atomic
+//! operations alone. Without arguments, each kind runs for a moment.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sinew_sync::{Mutex, Region, Semaphore};
 
+const KINDS: [&str; 6] = [
+    "raw-mutex",
+    "mutex",
+    "blocking-mutex",
+    "raw-semaphore",
+    "semaphore",
+    "blocking-semaphore",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [kind, pairs] = &arguments[..] else {
-        return Err("usage: count_locks KIND PAIRS".into());
-    };
-    let pairs = pairs.parse()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        match &**kind {
-            "raw-mutex" => raw_mutex(pairs),
-            "mutex" => mutex(pairs).await,
-            "blocking-mutex" => blocking_mutex(pairs),
-            "raw-semaphore" => raw_semaphore(pairs),
-            "semaphore" => semaphore(pairs).await,
-            "blocking-semaphore" => blocking_semaphore(pairs),
-            kind => Err(format!("no kind {kind}").into()),
-        }
-    })
+    match &arguments[..] {
+        [] => KINDS
+            .iter()
+            .try_for_each(|kind| runtime.block_on(run(kind, 1000))),
+        [kind, pairs] => runtime.block_on(run(kind, pairs.parse()?)),
+        _ => Err("usage: count_locks [KIND PAIRS]".into()),
+    }
+}
+
+async fn run(kind: &str, pairs: u64) -> Result<(), Box<dyn Error>> {
+    match kind {
+        "raw-mutex" => raw_mutex(pairs),
+        "mutex" => mutex(pairs).await,
+        "blocking-mutex" => blocking_mutex(pairs),
+        "raw-semaphore" => raw_semaphore(pairs),
+        "semaphore" => semaphore(pairs).await,
+        "blocking-semaphore" => blocking_semaphore(pairs),
+        kind => Err(format!("no kind {kind}; there are {}", KINDS.join(", ")).into()),
+    }
 }
 
 fn raw_mutex(pairs: u64) -> Result<(), Box<dyn Error>> {

@@ -27,8 +27,8 @@
 //! ```
 //!
 //! - [`Channel`] is an end, both a `Stream` and a `Sink` of `Bytes`; [`Sender`] and [`Receiver`] are its
-//!   halves. [`Sender::reserve`] lends space in the ring; messages above a threshold travel as sealed
-//!   memory of their own, and are received without a copy.
+//!   halves. [`Sender::reserve`] lends space in the ring; messages above a threshold travel in
+//!   memory that is [used again](Options::reused_memory), and the longest as sealed memory of their own.
 //! - [`Listener`] and [`connect()`] meet at a path or an abstract name; [`Options::spawn`] starts a child
 //!   with its end in hand; [`pair()`] makes both ends in one process.
 //! - [`ByteStream`] is an end as `AsyncRead` and `AsyncWrite`; [`OwnedReadHalf`] and

@@ -29,9 +29,9 @@ use crate::wire::{
 
 /// The half of a [`Channel`](crate::Channel) that receives: a `Stream` of [`Bytes`].
 ///
-/// Messages are copied out of the ring, so that the peer cannot change what was received; those above
-/// the peer's [`threshold`](crate::Options::threshold) are mapped instead, from memory that the kernel
-/// keeps anybody from changing.
+/// Messages are copied out of the ring, or out of memory that the peer
+/// [uses again](crate::Options::reused_memory), so that the peer cannot change what was received. Longer
+/// ones are mapped instead, from sealed memory that nobody can change.
 ///
 /// # Three ends
 ///

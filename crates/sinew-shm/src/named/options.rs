@@ -99,7 +99,7 @@ impl Options {
         self
     }
 
-    /// For how long it looks before it parks, with [`Wait::Adaptive`]. Default: 50 µs.
+    /// For how long it looks before it parks, with [`Wait::Adaptive`]. Default: 100 µs.
     #[must_use]
     pub fn spin_limit(mut self, limit: Duration) -> Self {
         self.spin_limit = limit;

@@ -268,8 +268,8 @@ impl Sender {
         }
     }
 
-    /// Lends `len` bytes to write a message in place: in the ring up to the threshold, in memory that
-    /// the receiver will map above it. Waits for room.
+    /// Lends `len` bytes to write a message in place: in the ring up to the threshold, above it in memory
+    /// that is [used again](crate::Options::reused_memory) or that the receiver will map. Waits for room.
     ///
     /// The bytes begin with whatever was there; [`Loan::commit`] sends as many as are wanted, and a
     /// loan that is dropped sends nothing.

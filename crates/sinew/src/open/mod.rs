@@ -201,7 +201,7 @@ macro_rules! dispatch {
 ///
 /// # `posixshm:`, `sysvshm:`, `mmap:`
 ///
-/// A channel laid in POSIX shared memory (`posixshm:/name`), a SysV segment (by its key, `id=` and
+/// A channel in POSIX shared memory (`posixshm:/name`), a SysV segment (by its key, `id=` and
 /// its id, or a file for ftok(3), as for `sysvmq:`) or a mapped file (`mmap:/path`). Its two ends
 /// meet by the name, in either order, and each may go and come back: what was sent stays until it
 /// is received, also when both are gone. [`open_sender`] and [`open_receiver`] are the ends of one

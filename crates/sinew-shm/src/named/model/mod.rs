@@ -4,8 +4,8 @@
 //! A step is one access to shared memory, in the order in which `sender.rs`, `receiver.rs`,
 //! `claim.rs` and the ring make them; what follows from what a step finds is decided by
 //! `recovery.rs`, which both use. Memory is sequentially consistent here: what weaker orders allow
-//! is the matter of the ring's own models. The states in which both ends are dead are also laid in
-//! real memory, for the shipped ends to take over: see `replay.rs`.
+//! is the matter of the ring's own models. The states in which both ends are dead are also written
+//! to real memory, for the shipped ends to take over: see `replay.rs`.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};

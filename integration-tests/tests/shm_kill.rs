@@ -467,8 +467,9 @@ fn a_death_that_recv_has_told_of_is_told_by_send_and_close() {
                 assert!(error.is_peer_crashed(), "{error}");
                 // The runtime looks at its descriptors after 61 polls at the latest.
                 assert!(sent < 200, "{sent} after the death, told: {received_first}");
-                let error = channel.close().await.unwrap_err();
-                assert!(error.is_peer_crashed(), "{error}");
+                let closed = channel.close().await;
+                // Where nothing was sent after the death, everything may have been received.
+                assert!(sent == 0 || closed.is_err_and(|error| error.is_peer_crashed()));
             }
         }
     });
@@ -488,11 +489,10 @@ fn close_tells_of_messages_that_died_with_the_receiver() {
         channel.send("received").await.unwrap();
         channel.send("left behind").await.unwrap();
         child.start_kill().unwrap();
-        let pid = child.id().unwrap();
-        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        while !state().contains(") Z") {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        // Without the runtime, which would hear of the socket as well; ready once all threads are gone.
+        let pid = rustix::process::Pid::from_raw(child.id().unwrap().try_into().unwrap());
+        let ended = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid.unwrap()), ended).unwrap();
         let error = channel.close().await.unwrap_err();
         assert!(error.is_peer_crashed(), "{error}");
     });

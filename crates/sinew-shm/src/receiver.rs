@@ -191,10 +191,15 @@ impl Receiver {
                     // What was published before the end is still to be had.
                     Some(()) => match self.try_head()? {
                         Some(head) => Ok(self.take(head)),
-                        None => match self.end_now() {
-                            End::Closed => Err(TryRecvError::Closed),
-                            End::Failed(error) => Err(error.into()),
-                        },
+                        None if self.consumer.is_ready() => Err(TryRecvError::Empty),
+                        None => {
+                            // Frames that were skipped just now kept it from being known.
+                            self.fate()?;
+                            match self.end_now() {
+                                End::Closed => Err(TryRecvError::Closed),
+                                End::Failed(error) => Err(error.into()),
+                            }
+                        }
                     },
                     None => Err(TryRecvError::Empty),
                 }

@@ -265,10 +265,48 @@ fn a_hello_has_a_deadline_of_its_own() {
         let server = Server::start(options).await;
         let mute = Wire::connect(&server.path);
         server.until_rejected(1, "mute").await;
+        // Its process may only have had no processor: it may try again.
+        let (packet, _) = mute.recv().expect("a reject");
+        assert_eq!((packet[8], packet[16]), (4, 3));
         assert!(mute.is_hung_up());
         let wire = Wire::connect(&server.path);
         wire.send(&Hello::default().encode(), &[]).unwrap();
         let (packet, fds) = wire.recv().expect("an accept");
         assert_eq!((packet[8], fds.len()), (2, 2));
     });
+}
+
+/// A connector that is told to try again later does so, until it is told something else.
+#[test]
+fn a_busy_listener_is_asked_again() {
+    alone("a_busy_listener_is_asked_again", 1, async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shm");
+        let listener = Wire::listen(&path);
+        let serving = std::thread::spawn(move || {
+            for reason in [3, 3, 2] {
+                let peer = listener.accept();
+                peer.recv().expect("a hello");
+                peer.send(&reject(reason), &[]).unwrap();
+            }
+            let peer = listener.accept();
+            peer.send(&reject(3), &[]).unwrap();
+        });
+        let error = connect(&path).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        assert!(error.to_string().contains("policy"), "{error}");
+        let options = Options::new().handshake_timeout(Duration::ZERO);
+        let error = options.connect(&path).await.unwrap_err();
+        let kinds = [ErrorKind::Refused, ErrorKind::TimedOut];
+        assert!(kinds.contains(&error.kind()), "{error}");
+        serving.join().unwrap();
+    });
+}
+
+fn reject(reason: u64) -> Vec<u8> {
+    let mut packet = Hello::default().encode();
+    packet[8..].fill(0);
+    packet[8] = 4;
+    packet[16..24].copy_from_slice(&reason.to_le_bytes());
+    packet
 }

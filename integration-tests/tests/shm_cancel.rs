@@ -344,7 +344,9 @@ fn accepts_that_are_given_up() {
                 .map(|number| {
                     let path = path.clone();
                     tokio::spawn(async move {
-                        let options = Options::new().capacity(4096);
+                        // On a busy machine, a client may be turned away and connect anew.
+                        let patience = Duration::from_secs(300);
+                        let options = Options::new().capacity(4096).handshake_timeout(patience);
                         let mut channel = options.connect(path).await.unwrap();
                         channel.send(number.to_ne_bytes()).await.unwrap();
                         assert_eq!(channel.recv().await.unwrap(), None);
@@ -363,7 +365,6 @@ fn accepts_that_are_given_up() {
             }
             seen.sort_unstable();
             assert_eq!(seen, (0..clients).collect::<Vec<_>>());
-            assert_eq!(listener.rejected(), 0);
         });
     }
 }

@@ -5,11 +5,57 @@ use std::time::Duration;
 
 use sinew_core::{Credentials, is_own_uid};
 
-/// How long a handshake is safe from newcomers, when all slots are taken and its peer has said
-/// nothing.
+/// For how long a handshake is safe from newcomers, when all slots are taken and its peer has said
+/// nothing, at first: see [`Patience`].
 pub(crate) const MUTE: Duration = Duration::from_millis(50);
-/// The same once the peer has said hello: it may be making its memory.
-const SPOKEN: Duration = Duration::from_millis(250);
+/// More than any handshake takes.
+const MOST: Duration = Duration::from_secs(60);
+
+/// For how long a handshake is safe from newcomers.
+///
+/// On a busy machine, peers may need longer than that to answer. If all slots change hands and no
+/// handshake is finished meanwhile, they get a quarter more time. Otherwise peers could displace
+/// one another for ever.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    mute: Duration,
+    displaced: usize,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            mute: MUTE,
+            displaced: 0,
+        }
+    }
+}
+
+impl Patience {
+    /// With a peer that has said hello, five times as long: it may be making its memory.
+    fn with(&self, claim: &Claim) -> Duration {
+        if claim.has_spoken {
+            self.mute * 5
+        } else {
+            self.mute
+        }
+    }
+
+    /// Notes that a handshake was displaced, of as many as there may be.
+    pub(crate) fn displaced(&mut self, slots: usize) {
+        self.displaced += 1;
+        if self.displaced >= slots {
+            self.displaced = 0;
+            self.mute = (self.mute * 5 / 4).min(MOST);
+        }
+    }
+
+    /// Notes that a handshake was finished.
+    pub(crate) fn finished(&mut self) {
+        *self = Self::default();
+    }
+}
+
 /// The most ring memory that the handshakes of a listener hold together, bytes.
 const MEMORY: u64 = 256 << 20;
 
@@ -41,7 +87,7 @@ pub(crate) fn slots(max_handshakes: usize, capacity: u64) -> usize {
 
 /// Finds a place for a newcomer when all are taken: the user with the most handshakes, the newcomer
 /// included, loses the oldest of those that are overdue.
-pub(crate) fn place(claims: &[Claim], newcomer: u32) -> Place {
+pub(crate) fn place(claims: &[Claim], newcomer: u32, patience: &Patience) -> Place {
     let count = |uid| {
         let held = claims.iter().filter(|claim| claim.uid == uid).count();
         held + usize::from(uid == newcomer)
@@ -52,8 +98,7 @@ pub(crate) fn place(claims: &[Claim], newcomer: u32) -> Place {
         .enumerate()
         .filter(|(_, claim)| claim.owes && Some(count(claim.uid)) == most)
         .map(|(index, claim)| {
-            let patience = if claim.has_spoken { SPOKEN } else { MUTE };
-            let left = patience.saturating_sub(claim.age);
+            let left = patience.with(claim).saturating_sub(claim.age);
             (left, std::cmp::Reverse(claim.age), index)
         })
         .min();
@@ -77,6 +122,10 @@ mod tests {
     use super::*;
 
     const OLD: Duration = Duration::from_secs(1);
+
+    fn place(claims: &[Claim], newcomer: u32) -> Place {
+        super::place(claims, newcomer, &Patience::default())
+    }
 
     fn claim(uid: u32, age: Duration) -> Claim {
         Claim {
@@ -111,8 +160,31 @@ mod tests {
             has_spoken: true,
             ..claim(1, MUTE)
         };
-        assert_eq!(place(&[spoken], 1), Place::Later(SPOKEN - MUTE));
+        assert_eq!(place(&[spoken], 1), Place::Later(4 * MUTE));
         assert_eq!(place(&[spoken, claim(1, MUTE)], 1), Place::Of(1));
+    }
+
+    /// Peers that need a certain time to answer, and come again when they are displaced.
+    #[test]
+    fn slow_peers_do_not_displace_one_another_for_ever() {
+        let need = Duration::from_millis(600);
+        let mut patience = Patience::default();
+        let mut ages = [Duration::ZERO; 4];
+        let step = Duration::from_millis(10);
+        for _ in 0..1000 {
+            ages = ages.map(|age| age + step);
+            if ages.iter().any(|&age| age >= need) {
+                patience.finished();
+                assert_eq!(patience.mute, MUTE);
+                return;
+            }
+            let claims = ages.map(|age| claim(1, age));
+            if let Place::Of(index) = super::place(&claims, 1, &patience) {
+                patience.displaced(claims.len());
+                ages[index] = Duration::ZERO;
+            }
+        }
+        panic!("nobody gets through");
     }
 
     #[test]

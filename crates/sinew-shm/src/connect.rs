@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
 use sinew_core::{Error, ErrorKind, UnixEndpoint as Endpoint};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use crate::channel::Channel;
 use crate::listener::{Role, shake};
 use crate::options::Options;
+use crate::wire::is_busy;
 use crate::{socket, sys};
 
 /// The environment variable that tells a child which descriptor its end is: `FD:INODE`, the
@@ -53,13 +55,17 @@ pub async fn inherited() -> Result<Channel, Error> {
 impl Options {
     /// Connects to a listener at a path, or at an abstract name that begins with `@`.
     ///
+    /// A listener with too many handshakes under way may turn a peer away. It is asked again, for
+    /// as long as a handshake may take.
+    ///
     /// # Errors
     ///
     /// `ENOENT` or `ECONNREFUSED` if nobody listens there (at once, or after
     /// [`wait_for_listener`](Self::wait_for_listener)), `EACCES` without permission, of kind
     /// [`Refused`](ErrorKind::Refused) if its policy says no, [`TimedOut`](ErrorKind::TimedOut) if it
-    /// does not answer within [`handshake_timeout`](Self::handshake_timeout),
-    /// [`Protocol`](ErrorKind::Protocol) if it is no Sinew channel.
+    /// does not answer within [`handshake_timeout`](Self::handshake_timeout), `EBUSY` if it had no
+    /// place for this peer all that time, [`Protocol`](ErrorKind::Protocol) if it is no Sinew
+    /// channel.
     ///
     /// # Cancel safety
     ///
@@ -69,11 +75,29 @@ impl Options {
         self.layout()?;
         self.checked_threshold(self.capacity)?;
         let addr = endpoint.to_socket_addr("connect")?;
+        let address: Arc<str> = format!("shm:{endpoint}").into();
         let begun = Instant::now();
-        let socket = loop {
-            let socket = socket::new().map_err(|error| error.with_address(&endpoint))?;
-            let errno = match rustix::net::connect(&socket, &addr) {
-                Ok(()) => break socket,
+        loop {
+            let socket = self.connect_socket(&endpoint, &addr, begun).await?;
+            match shake(self, socket, &address, Role::Connector).await {
+                Err(error) if is_busy(&error) && begun.elapsed() < self.handshake_timeout => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn connect_socket(
+        &self,
+        endpoint: &Endpoint,
+        addr: &SocketAddrUnix,
+        begun: Instant,
+    ) -> Result<OwnedFd, Error> {
+        loop {
+            let socket = socket::new().map_err(|error| error.with_address(endpoint))?;
+            let errno = match rustix::net::connect(&socket, addr) {
+                Ok(()) => return Ok(socket),
                 Err(errno) => errno,
             };
             let patience = match errno {
@@ -84,17 +108,10 @@ impl Options {
                 _ => Duration::ZERO,
             };
             if errno != Errno::INTR && begun.elapsed() >= patience {
-                return Err(refused(errno, &endpoint, self.wait_for_listener));
+                return Err(refused(errno, endpoint, self.wait_for_listener));
             }
             tokio::time::sleep(RETRY).await;
-        };
-        shake(
-            self,
-            socket,
-            &format!("shm:{endpoint}").into(),
-            Role::Connector,
-        )
-        .await
+        }
     }
 
     /// Starts a child process with its end of a new channel already in hand: there, call

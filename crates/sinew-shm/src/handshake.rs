@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
 use sinew_memory::{RingFds, RingMemory};
+use tokio::time::timeout;
 
 use crate::admission::is_equal;
 use crate::bell::{self, Bell, Doorbell};
@@ -242,12 +243,13 @@ pub(crate) async fn accept(
         socket: AsyncIo::new(socket)?,
     };
     let hello = async {
-        let hello = tokio::time::timeout(hello_timeout, hello_on(&wire)).await;
-        let hello = hello.unwrap_or_else(|_| Err((Reason::Protocol, late(hello_timeout))))?;
+        let hello = timeout(hello_timeout, hello_on(&wire)).await;
+        let hello = hello.unwrap_or_else(|_| Err((Reason::Busy, late(hello_timeout))))?;
         progress.has_spoken.store(true, Ordering::Relaxed);
         accept_on(&wire, options, &peer, hello).await
     };
-    match hello.await {
+    let done = timeout(options.handshake_timeout, hello).await;
+    match done.unwrap_or_else(|_| Err((Reason::Busy, unfinished("accept", options)))) {
         Ok((ours, theirs)) => Ok(wire.finish(ours, theirs, peer, address)),
         Err((reason, error)) => {
             reject(wire.socket.get_ref(), reason);
@@ -260,6 +262,15 @@ fn late(timeout: Duration) -> Error {
     Error::new(ErrorKind::TimedOut, "accept")
         .with_reason(format!("the peer sent no hello within {timeout:?}"))
         .with_remedy("see whether its process hangs, or raise hello_timeout")
+}
+
+fn unfinished(operation: &'static str, options: &Options) -> Error {
+    Error::new(ErrorKind::TimedOut, operation)
+        .with_reason(format!(
+            "the peer did not finish the handshake within {:?}",
+            options.handshake_timeout
+        ))
+        .with_remedy("see whether its process hangs, or raise handshake_timeout")
 }
 
 fn protocol(error: Error) -> (Reason, Error) {
@@ -342,8 +353,10 @@ pub(crate) async fn connect(
     let wire = Wire {
         socket: AsyncIo::new(socket)?,
     };
-    let (ours, theirs) = connect_on(&wire, options, &peer)
+    let work = connect_on(&wire, options, &peer);
+    let (ours, theirs) = timeout(options.handshake_timeout, work)
         .await
+        .unwrap_or_else(|_| Err(unfinished("connect", options)))
         .map_err(|error| error.with_address(&address))?;
     Ok(wire.finish(ours, theirs, peer, address))
 }

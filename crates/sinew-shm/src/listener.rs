@@ -20,7 +20,7 @@ use sinew_core::{
 use tokio::time::{Instant, Sleep};
 use tracing::Instrument;
 
-use crate::admission::{self, Claim, MUTE, Place, is_equal};
+use crate::admission::{self, Claim, MUTE, Patience, Place, is_equal};
 use crate::channel::Channel;
 use crate::closer;
 use crate::handshake::{self, Outcome, Progress};
@@ -67,7 +67,8 @@ impl Slot {
 /// Handshakes go on side by side while the listener is polled, each with a deadline. When there are
 /// [as many as may be](Options::max_handshakes), the user with the most of them loses the oldest
 /// that waits for its peer to another peer, after 50 ms if the peer has said nothing yet, after 250
-/// ms otherwise. So neither peers that stall nor a crowd of one user keep others waiting for long.
+/// ms otherwise, and later if no peer was in time. A Sinew channel that is turned away connects
+/// anew. So neither peers that stall nor a crowd of one user keep others waiting for long.
 ///
 /// Binding takes the path of a listener that died, and never that of one that lives. Dropping the
 /// listener removes its path; channels that were accepted live on.
@@ -110,6 +111,7 @@ pub struct Listener {
     handshakes: FuturesUnordered<Handshake>,
     /// A peer that is admitted, and waits for a slot.
     next: Option<Peer>,
+    patience: Patience,
     /// Until when there is nothing to be done for want of a slot.
     pause: Option<Pin<Box<Sleep>>>,
     refusals: Refusals,
@@ -143,6 +145,7 @@ impl Options {
             slots: Vec::new(),
             handshakes: FuturesUnordered::new(),
             next: None,
+            patience: Patience::default(),
             pause: None,
             refusals: Refusals::default(),
         })
@@ -194,7 +197,10 @@ impl Listener {
                     .retain(|slot| !Arc::ptr_eq(&slot.socket, &socket));
                 self.pause = None;
                 match result {
-                    Ok(outcome) => return Poll::Ready(Channel::new(outcome, &self.options)),
+                    Ok(outcome) => {
+                        self.patience.finished();
+                        return Poll::Ready(Channel::new(outcome, &self.options));
+                    }
                     Err(error) => self.refusals.add(&self.address, &error),
                 }
                 continue;
@@ -214,13 +220,14 @@ impl Listener {
                 continue;
             }
             let claims: Vec<_> = self.slots.iter().map(|slot| slot.claim(now)).collect();
-            match admission::place(&claims, peer.uid) {
+            match admission::place(&claims, peer.uid, &self.patience) {
                 Place::Later(time) => self.pause(time),
                 Place::Of(index) => {
                     let slot = self.slots.remove(index);
                     handshake::reject(&slot.socket, Reason::Busy);
                     // It ends with the next poll, and is counted then.
                     slot.abort.abort();
+                    self.patience.displaced(slots);
                     self.begin(now);
                 }
             }
@@ -269,7 +276,7 @@ impl Listener {
             return;
         };
         let progress = Arc::new(Progress::default());
-        let (handshake, abort) = abortable(handshake(
+        let (handshake, abort) = abortable(accept(
             socket.clone(),
             peer,
             self.options.clone(),
@@ -290,7 +297,7 @@ impl Listener {
     }
 }
 
-async fn handshake(
+async fn accept(
     socket: Arc<Socket>,
     peer: Credentials,
     options: Arc<Options>,
@@ -298,15 +305,8 @@ async fn handshake(
     address: Arc<str>,
 ) -> Result<Outcome, Error> {
     let span = tracing::debug_span!("accept", address = &*address);
-    let handshake = handshake::accept(
-        socket,
-        peer,
-        &options,
-        options.hello_timeout,
-        &progress,
-        address.clone(),
-    );
-    within(options.handshake_timeout, "accept", &address, handshake)
+    let hello_timeout = options.hello_timeout;
+    handshake::accept(socket, peer, &options, hello_timeout, &progress, address)
         .instrument(span)
         .await
 }
@@ -335,24 +335,6 @@ fn admission(options: &Options, endpoint: &Endpoint) -> Policy {
         (None, Endpoint::Path(_)) => Arc::new(|_| true),
         (None, Endpoint::Abstract(_)) => Arc::new(is_equal),
     }
-}
-
-async fn within<T>(
-    timeout: Duration,
-    operation: &'static str,
-    address: &str,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    tokio::time::timeout(timeout, work)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::TimedOut, operation)
-                .with_address(address)
-                .with_reason(format!(
-                    "the peer did not finish the handshake within {timeout:?}"
-                ))
-                .with_remedy("see whether its process hangs, or raise handshake_timeout"))
-        })
 }
 
 impl AsFd for Listener {
@@ -400,7 +382,6 @@ pub(crate) async fn shake(
         .policy
         .clone()
         .unwrap_or_else(|| Arc::new(|_: &Credentials| true));
-    let timeout = options.handshake_timeout;
     let socket = Arc::new(Socket::new(socket));
     let mut outcome = match role {
         Role::Acceptor | Role::Parent(_) => {
@@ -411,15 +392,12 @@ pub(crate) async fn shake(
             }
             let progress = Progress::default();
             // A child may take its time to start.
-            let handshake =
-                handshake::accept(socket, peer, options, timeout, &progress, address.clone());
-            within(timeout, "accept", address, handshake).await?
+            let timeout = options.handshake_timeout;
+            handshake::accept(socket, peer, options, timeout, &progress, address.clone()).await?
         }
         Role::Connector => {
-            let handshake =
-                handshake::connect(socket, options, |peer| admits(peer), address.clone());
             let span = tracing::debug_span!("connect", address = &**address);
-            within(timeout, "connect", address, handshake)
+            handshake::connect(socket, options, |peer| admits(peer), address.clone())
                 .instrument(span)
                 .await?
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind};
 use sinew_memory::Layout;
 
@@ -417,7 +418,7 @@ pub(crate) fn rejection(reason: Reason) -> Error {
         ),
         Reason::Busy => (
             ErrorKind::Refused,
-            "the listener has too many handshakes under way",
+            "the listener has too many handshakes under way, or has waited too long for ours",
             "try again later",
         ),
         Reason::Protocol => (
@@ -450,9 +451,20 @@ pub(crate) fn rejection(reason: Reason) -> Error {
             "use the listener's type of payload",
         ),
     };
-    Error::new(kind, "connect")
-        .with_reason(text.to_owned())
-        .with_remedy(remedy)
+    let error = match reason {
+        Reason::Busy => busy().with_kind(kind),
+        _ => Error::new(kind, "connect"),
+    };
+    error.with_reason(text.to_owned()).with_remedy(remedy)
+}
+
+fn busy() -> Error {
+    Error::from_raw_os_error("connect", Errno::BUSY.raw_os_error())
+}
+
+/// Whether a listener said that it had no place for this peer, or gave its place to another.
+pub(crate) fn is_busy(error: &Error) -> bool {
+    error.errno() == busy().errno()
 }
 
 /// The descriptor frame of a message in memory of its own: its length.

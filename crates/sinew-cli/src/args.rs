@@ -4,7 +4,10 @@ use std::ffi::OsString;
 use std::ops::RangeInclusive;
 
 use clap::{Parser, Subcommand};
-use sinew::{Address, AddressError};
+use clap_complete::Shell;
+use sinew::{Address, Error, ErrorKind, Scheme};
+
+use crate::failure::Failure;
 
 /// Sends and receives messages between processes, through any mechanism that Sinew can open.
 #[derive(Debug, Parser)]
@@ -36,6 +39,13 @@ pub(crate) enum Command {
     Send(SendArgs),
     Recv(RecvArgs),
     Bridge(BridgeArgs),
+    /// Prints a script that completes this program's command line in a shell
+    ///
+    /// For bash, in `~/.bashrc`: source <(sinew completions bash)
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
 }
 
 /// Sends messages: the arguments, or else standard input, a message a line
@@ -60,6 +70,9 @@ pub(crate) struct SendArgs {
     pub(crate) payloads: Vec<OsString>,
 
     /// Send standard input as it is, in messages of `--chunk` bytes, of which the last may be shorter
+    ///
+    /// To `exec:`, `fd:`, `fifo:`, `unix:` and `tcp:`, the bytes go without anything in between
+    /// (`framing=none`), unless the address says which framing to use.
     #[arg(long, conflicts_with = "payloads")]
     pub(crate) raw: bool,
 
@@ -98,6 +111,9 @@ pub(crate) struct RecvArgs {
     pub(crate) count: Option<u64>,
 
     /// Print the payloads alone, with nothing in between
+    ///
+    /// From `exec:`, `fd:`, `fifo:`, `unix:` and `tcp:`, the bytes are taken as they come
+    /// (`framing=none`), unless the address says which framing to use.
     #[arg(long, conflicts_with = "json")]
     pub(crate) raw: bool,
 
@@ -143,22 +159,55 @@ pub(crate) struct BridgeArgs {
 }
 
 impl SendArgs {
-    pub(crate) fn address(&self) -> Result<Address, AddressError> {
-        within(&self.address, self.timeout.as_deref())
+    pub(crate) fn address(&self) -> Result<Address, Failure> {
+        within(&unframed(&self.address, self.raw)?, self.timeout.as_deref())
     }
 }
 
 impl RecvArgs {
-    pub(crate) fn address(&self) -> Result<Address, AddressError> {
-        within(&self.address, self.timeout.as_deref())
+    pub(crate) fn address(&self) -> Result<Address, Failure> {
+        within(&unframed(&self.address, self.raw)?, self.timeout.as_deref())
     }
 }
 
-fn within(address: &Address, timeout: Option<&str>) -> Result<Address, AddressError> {
-    match timeout {
-        Some(timeout) => address.clone().with("timeout", timeout),
-        None => Ok(address.clone()),
+/// With `--raw`, bytes go to and come from other programs as they are.
+fn unframed(address: &Address, raw: bool) -> Result<Address, Failure> {
+    let is_stream = matches!(
+        address.scheme(),
+        Scheme::Exec | Scheme::Fd | Scheme::Fifo | Scheme::Unix | Scheme::Tcp
+    );
+    if raw && is_stream && address.get_str("framing").is_none() {
+        return Ok(address.clone().with("framing", "none")?);
     }
+    Ok(address.clone())
+}
+
+fn within(address: &Address, timeout: Option<&str>) -> Result<Address, Failure> {
+    let Some(timeout) = timeout else {
+        return Ok(address.clone());
+    };
+    // The error of the address would point at a place that nobody wrote.
+    let usage = |reason: &str, remedy: &str| {
+        let error = Error::new(ErrorKind::InvalidInput, format!("--timeout {timeout}"));
+        Failure::Usage(
+            error
+                .with_reason(reason.to_owned())
+                .with_remedy(remedy.to_owned()),
+        )
+    };
+    if !address.scheme().keys().any(|key| key == "timeout") {
+        return Err(usage(
+            &format!("opening `{}:` waits for nobody", address.scheme()),
+            "leave it out",
+        ));
+    }
+    let set = address.clone().with("timeout", timeout);
+    set.map_err(|error| {
+        usage(
+            &format!("`{timeout}` is not a duration"),
+            error.remedy().unwrap_or("write one such as 500ms or 5s"),
+        )
+    })
 }
 
 fn chunk(text: &str) -> Result<usize, String> {

@@ -10,7 +10,7 @@ pub(crate) enum Failure {
     /// Something failed: exit code 1.
     Error(Error),
     /// The command line is wrong in a way that clap cannot see: exit code 2.
-    Usage(AddressError),
+    Usage(Error),
     /// So many messages were lost, of each of which it was said: exit code 1.
     Lost(u64),
     /// A signal asked it to end: 128 and the signal's number.
@@ -25,8 +25,7 @@ impl Failure {
     /// Says it, in one line.
     pub(crate) fn say(&self) {
         let line = match self {
-            Self::Error(error) => error.to_string(),
-            Self::Usage(error) => error.to_string(),
+            Self::Error(error) | Self::Usage(error) => error.to_string(),
             Self::Lost(1) => "a message was lost; everything else was received".to_owned(),
             Self::Lost(count) => {
                 format!("{count} messages were lost; everything else was received")
@@ -55,6 +54,6 @@ impl From<Error> for Failure {
 
 impl From<AddressError> for Failure {
     fn from(error: AddressError) -> Self {
-        Self::Usage(error)
+        Self::Usage(error.into())
     }
 }

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 
 use bytes::{Buf, Bytes, BytesMut};
 use sinew::{Error, ErrorKind};
+use sinew_core::thread;
 use tokio::sync::mpsc;
 
 use crate::failure::Failure;
@@ -26,23 +27,26 @@ pub(crate) struct Input {
 
 impl Input {
     /// Blocks of whole lines: see [`lines`].
-    pub(crate) fn of_lines() -> Self {
+    pub(crate) fn of_lines() -> Result<Self, Failure> {
         Self::start(read_lines)
     }
 
     /// Blocks of `size` bytes, of which the last may be shorter.
-    pub(crate) fn of_chunks(size: usize) -> Self {
+    pub(crate) fn of_chunks(size: usize) -> Result<Self, Failure> {
         Self::start(move |blocks| read_chunks(blocks, size))
     }
 
-    fn start(read: impl FnOnce(&Blocks) -> Result<(), Failure> + Send + 'static) -> Self {
+    fn start(
+        read: impl FnOnce(&Blocks) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<Self, Failure> {
         let (sender, blocks) = mpsc::channel(BLOCKS_AHEAD);
-        tokio::task::spawn_blocking(move || {
+        // It may sit in its system call for as long as it likes, also when the program ends.
+        thread::start("sinew-input", move || {
             if let Err(failure) = read(&sender) {
                 let _nobody_to_tell = sender.blocking_send(Err(failure));
             }
-        });
-        Self { blocks }
+        })?;
+        Ok(Self { blocks })
     }
 
     /// The next block; `None` at the end.

@@ -3,14 +3,17 @@
 mod args;
 mod base64;
 mod bridge;
+mod completions;
 mod failure;
 mod input;
 mod json;
+mod limits;
 mod output;
 mod progress;
 mod recv;
 mod send;
 mod signal;
+mod sys;
 
 use std::process::ExitCode;
 
@@ -26,24 +29,27 @@ fn main() -> ExitCode {
         .with_env_filter(EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return Failure::io("epoll_create1", error).report(),
-    };
-    let done = runtime.block_on(async {
-        match args.command {
-            Command::Send(args) => send::run(args).await,
-            Command::Recv(args) => recv::run(args).await,
-            Command::Bridge(args) => bridge::run(args).await,
-        }
-    });
-    // The thread that reads standard input may sit in its system call for as long as it likes.
-    runtime.shutdown_background();
-    match done {
+    match run(args.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    if let Command::Completions { shell } = command {
+        return completions::print(shell);
+    }
+    limits::check()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("epoll_create1", error))?;
+    runtime.block_on(async {
+        match command {
+            Command::Send(args) => send::run(args).await,
+            Command::Recv(args) => recv::run(args).await,
+            Command::Bridge(args) => bridge::run(args).await,
+            Command::Completions { .. } => Ok(()),
+        }
+    })
 }

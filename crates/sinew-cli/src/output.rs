@@ -8,10 +8,10 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
 
 use sinew::{Error, Message};
+use sinew_core::thread;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::failure::Failure;
 use crate::json;
@@ -29,7 +29,7 @@ pub(crate) enum Format {
 #[derive(Debug)]
 pub(crate) struct Output {
     batches: mpsc::Sender<Vec<Message>>,
-    writing: JoinHandle<io::Result<()>>,
+    written: oneshot::Receiver<io::Result<()>>,
     /// Polled, and never written to, since a terminal or a pipe that others share stays as it is.
     /// A file cannot be polled, and has no reader that could go away.
     pipe: Option<pipe::Sender>,
@@ -43,9 +43,13 @@ impl Output {
         let clone = || stdout.as_fd().try_clone_to_owned();
         let file = File::from(clone().map_err(|error| Failure::io("fcntl", error))?);
         let (batches, queue) = mpsc::channel(BATCHES_BEHIND);
+        let (tell, written) = oneshot::channel();
+        thread::start("sinew-output", move || {
+            let _nobody_waits = tell.send(write(file, queue, format));
+        })?;
         Ok(Self {
             batches,
-            writing: tokio::task::spawn_blocking(move || write(file, queue, format)),
+            written,
             pipe: clone()
                 .ok()
                 .and_then(|fd| pipe::Sender::from_owned_fd_unchecked(fd).ok()),
@@ -73,7 +77,7 @@ impl Output {
     /// Waits until everything is printed. That nobody read it is no failure.
     pub(crate) async fn finish(self) -> Result<(), Failure> {
         drop(self.batches);
-        match self.writing.await {
+        match self.written.await {
             Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Error(
                 Error::from_io("write", error).with_address("standard output"),
             )),

@@ -33,13 +33,13 @@ async fn send(sink: &mut BoxSink, args: SendArgs, progress: &Progress) -> Result
             feed(sink, payload.into_vec().into(), progress).await?;
         }
     } else if args.raw {
-        let mut input = Input::of_chunks(args.chunk);
+        let mut input = Input::of_chunks(args.chunk)?;
         while let Some(chunk) = input.next().await? {
             feed(sink, chunk, progress).await?;
             sink.flush().await?;
         }
     } else {
-        let mut input = Input::of_lines();
+        let mut input = Input::of_lines()?;
         while let Some(block) = input.next().await? {
             for line in input::lines(block) {
                 feed(sink, line, progress).await?;

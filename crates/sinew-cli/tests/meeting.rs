@@ -140,6 +140,31 @@ fn addresses_that_do_not_parse_are_wrong_usage() {
     ended.failed(2, &["`5` is not a duration", "ns, us, ms, s, m or h"]);
 }
 
+/// It is about the option, which has no place in the address.
+#[test]
+fn a_timeout_where_nothing_is_waited_for() {
+    let ended = start(&["recv", "--timeout", "1s", "mq:/x"]).end();
+    ended.failed(2, &["--timeout 1s", "`mq:`", "leave it out"]);
+}
+
+#[test]
+fn completions() {
+    for (shell, said) in [
+        ("bash", "complete -F _sinew"),
+        ("zsh", "#compdef sinew"),
+        ("fish", "complete -c sinew"),
+    ] {
+        let script = String::from_utf8(start(&["completions", shell]).end().done()).unwrap();
+        assert!(script.contains(said), "{shell}");
+        for word in ["recv", "send", "bridge", "json"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let ended = start(&["completions", "bsh"]).end();
+    assert_eq!(ended.code, Some(2));
+    ended.says(&["bash"]);
+}
+
 #[test]
 fn wrong_usage() {
     for arguments in [

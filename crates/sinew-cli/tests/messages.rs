@@ -3,6 +3,10 @@
 
 mod process;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+
 use process::{Place, noise, same, start, start_with};
 
 /// Sends, and gives what was printed.
@@ -150,3 +154,36 @@ fn the_parameters_of_an_address_serve_both_ends() {
     .done();
     same(&receiver.end().done(), &input);
 }
+
+/// A peer that is not Sinew, and knows nothing of messages.
+#[test]
+fn raw_over_sockets_is_byte_for_byte() {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.path()).unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let input = noise(300_000);
+    for address in [
+        format!("unix:{}", place.path().display()),
+        format!("tcp:{}", tcp.local_addr().unwrap()),
+    ] {
+        let accept = || -> Box<dyn ReadWrite> {
+            match address.starts_with("unix:") {
+                true => Box::new(listener.accept().unwrap().0),
+                false => Box::new(tcp.accept().unwrap().0),
+            }
+        };
+        let sender = start_with(&["send", "--raw", &address], input.clone());
+        let mut received = Vec::new();
+        accept().read_to_end(&mut received).unwrap();
+        same(&received, &input);
+        sender.end().done();
+
+        let receiver = start(&["recv", "--raw", &format!("{address}?connect")]);
+        accept().write_all(&input).unwrap();
+        same(&receiver.end().done(), &input);
+    }
+}
+
+trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}

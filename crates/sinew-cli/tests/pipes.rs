@@ -53,6 +53,35 @@ fn descriptors() {
     assert_eq!(code, Some(1));
 }
 
+/// `--raw` is byte for byte to and from programs that know nothing of messages.
+#[test]
+fn raw_is_byte_for_byte() {
+    let make = "head -c 300000 /dev/urandom > $D/f";
+    for (script, expected) in [
+        ("$S send --raw 'exec:cat' < $D/f | cmp - $D/f", ""),
+        ("$S recv --raw \"exec:cat $D/f\" | cmp - $D/f", ""),
+        ("cat $D/f | $S recv --raw fd:0 | cmp - $D/f", ""),
+        ("$S send --raw fd:1 < $D/f | cmp - $D/f", ""),
+        (
+            "mkfifo $D/p; cat $D/f > $D/p & $S recv --raw fifo:$D/p | cmp - $D/f",
+            "",
+        ),
+        (
+            "mkfifo $D/p; $S send --raw fifo:$D/p < $D/f & cmp $D/p $D/f",
+            "",
+        ),
+        // What the address says is kept.
+        (
+            "printf 'a\\nb\\n' | $S recv --raw 'fd:0?framing=lines'",
+            "ab",
+        ),
+        ("printf '' | $S send --raw fd:1", ""),
+    ] {
+        let script = format!("{make}; {script}");
+        assert_eq!(shell(&script), (expected.to_owned(), Some(0)), "{script}");
+    }
+}
+
 #[test]
 fn fifos() {
     let (printed, code) = shell("mkfifo $D/f; echo hello > $D/f & $S recv fifo:$D/f; wait");

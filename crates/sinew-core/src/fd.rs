@@ -64,13 +64,9 @@ impl<T: StableFd> AsyncIo<T> {
     /// # Errors
     ///
     /// Outside a Tokio runtime; of kind [`Unsupported`](crate::ErrorKind::Unsupported) for what epoll
-    /// refuses (`EPERM`: regular files and directories); and where the limits of epoll(7) are reached. The
-    /// descriptor is closed then.
-    ///
-    /// # Panics
-    ///
-    /// If the runtime was built without
-    /// [`enable_io`](tokio::runtime::Builder::enable_io).
+    /// refuses (`EPERM`: regular files and directories), and in a runtime that was built without
+    /// [`enable_io`](tokio::runtime::Builder::enable_io); and where the limits of epoll(7) are
+    /// reached. The descriptor is closed then.
     pub fn new(inner: T) -> Result<Self, Error> {
         Self::with_interest(inner, Interest::READABLE | Interest::WRITABLE)
     }
@@ -81,10 +77,6 @@ impl<T: StableFd> AsyncIo<T> {
     /// read. Waiting for what was not registered does not end.
     ///
     /// # Errors
-    ///
-    /// As for [`new`](Self::new).
-    ///
-    /// # Panics
     ///
     /// As for [`new`](Self::new).
     pub fn with_interest(inner: T, interest: Interest) -> Result<Self, Error> {

@@ -17,14 +17,18 @@ mod error;
 mod fd;
 mod framing;
 pub mod interrupt;
+mod limit;
 mod message;
 mod messages;
 mod room;
+mod runtime;
 mod sink;
 mod spin;
 mod stream;
 mod sys;
 pub mod sysv;
+pub mod thread;
+pub mod time;
 mod unix;
 mod user;
 
@@ -37,6 +41,7 @@ pub use fd::AsyncIo;
 pub use framing::{
     BorrowedFrame, FrameCodec, FrameEncoder, FrameReader, FrameWriter, Framing, Stage, TokioCodec,
 };
+pub use limit::check_file_size;
 pub use message::{Credentials, Message};
 pub use messages::Messages;
 pub use room::{make_room, put_chunks};

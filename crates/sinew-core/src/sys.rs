@@ -15,8 +15,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::runtime::Handle;
 
+use crate::runtime::with_driver;
 use crate::{AsyncIo, Error, ErrorKind};
 
 /// A type whose descriptor never changes.
@@ -80,13 +80,11 @@ impl<T: AsFd> AsRawFd for Registered<T> {
 ///
 /// As for [`AsyncIo::new_unchecked`].
 unsafe fn register<T: AsFd>(inner: T, interest: Interest) -> Result<AsyncIo<T>, Error> {
-    if Handle::try_current().is_err() {
-        return Err(Error::new(ErrorKind::InvalidInput, "register")
-            .with_reason("there is no Tokio runtime here")
-            .with_remedy("call it from a task, or enter a runtime first"));
-    }
-    // SAFETY: the caller vouches for the descriptor, and `Registered` asks `inner` for it each time.
-    let registered = unsafe { AsyncFd::register_with_interest(Registered(inner), interest) };
+    let registered = with_driver("register", "I/O", || {
+        // SAFETY: the caller vouches for the descriptor, and `Registered` asks `inner` for it each
+        // time.
+        unsafe { AsyncFd::register_with_interest(Registered(inner), interest) }
+    })?;
     registered.map(AsyncIo::from_registered).map_err(|error| {
         let error = Error::from_io("epoll_ctl", error.into());
         if error.errno() == Some(Errno::PERM.raw_os_error()) {
@@ -120,10 +118,6 @@ impl<T: AsFd> AsyncIo<T> {
     /// The requirement of [`StableFd`] holds for this value.
     ///
     /// # Errors
-    ///
-    /// As for [`new`](Self::new).
-    ///
-    /// # Panics
     ///
     /// As for [`new`](Self::new).
     pub unsafe fn new_unchecked(inner: T, interest: Interest) -> Result<Self, Error> {

@@ -55,6 +55,17 @@ fn outside_a_runtime_is_an_error() -> Result {
     Ok(())
 }
 
+#[test]
+fn a_runtime_without_io_is_an_error() -> Result {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let _entered = runtime.enter();
+    let (reader, _writer) = pipe(PipeFlags::empty())?;
+    let error = AsyncIo::new(reader).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("enable_all"), "{error}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_epoll_refuses_is_an_error() -> Result {
     let error =

@@ -140,6 +140,27 @@ async fn lengths() {
 }
 
 #[tokio::test]
+async fn bytes_as_they_are() {
+    let framing: Framing = "none".parse().unwrap();
+    let mut writer = FrameWriter::new(Vec::new(), FrameCodec::new(framing).with_max_message(4));
+    writer.send("one\ntwo").await.unwrap();
+    writer.feed(Bytes::from(vec![b'x'; 20_000])).await.unwrap();
+    writer.send(&b"\0"[..]).await.unwrap();
+    let error = writer.send("").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    writer.close().await.unwrap();
+    let wire = writer.into_inner();
+    assert_eq!(wire.len(), 7 + 20_000 + 1);
+    assert_eq!(&wire[..8], b"one\ntwox");
+
+    assert_eq!(whole(all(framing, &wire).await).concat(), wire);
+    let codec = FrameCodec::new(framing).with_max_message(3);
+    let pieces = FrameReader::new(&b"one\ntwo"[..], codec).collect().await;
+    assert_eq!(whole(pieces), ["one", "\ntw", "o"]);
+    assert!(all(framing, b"").await.is_empty());
+}
+
+#[tokio::test]
 async fn the_end_within_a_message_is_a_crash() {
     for (wire, said) in [
         (&b"\0\0\0\x01a\0\0\0\x05bcd"[..], "3 of 5 bytes"),
@@ -525,8 +546,14 @@ proptest! {
     }
 
     #[test]
-    fn nothing_that_a_peer_sends_panics(wire: Vec<u8>, lines: bool) {
-        let framing = if lines { Framing::Lines } else { Framing::Length };
+    fn nothing_that_a_peer_sends_panics(
+        wire: Vec<u8>,
+        framing in prop_oneof![
+            Just(Framing::Lines),
+            Just(Framing::Length),
+            Just(Framing::Unframed),
+        ],
+    ) {
         let count = all(framing, &wire).now_or_never().unwrap().len();
         prop_assert!(count <= wire.len());
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, check_file_size};
 
 use crate::memfd::{self, system};
 use crate::region::{Origin, Parts, Region};
@@ -292,7 +292,9 @@ impl Spec {
                 Err(errno) => return Err(failed("fallocate", errno)),
             }
         }
-        rustix::fs::ftruncate(fd, size).map_err(|errno| failed("ftruncate", errno))
+        check_file_size(size)
+            .and_then(|()| rustix::fs::ftruncate(fd, size))
+            .map_err(|errno| failed("ftruncate", errno))
     }
 
     fn map(

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, check_file_size};
 
 use crate::file::is_hugetlb;
 
@@ -53,7 +53,8 @@ pub(crate) fn create(name: &str, len: u64, huge: bool) -> Result<OwnedFd, Error>
         result => result,
     }
     .map_err(|errno| system("memfd_create", errno))?;
-    rustix::fs::ftruncate(&fd, len)
+    check_file_size(len)
+        .and_then(|()| rustix::fs::ftruncate(&fd, len))
         .map_err(|errno| system("ftruncate", errno).with_detail(format!("{len} bytes")))?;
     Ok(fd)
 }
@@ -63,6 +64,7 @@ pub(crate) fn create(name: &str, len: u64, huge: bool) -> Result<OwnedFd, Error>
 ///
 /// On tmpfs a signal undoes all of it, so that it has to begin anew; but not for ever.
 pub(crate) fn allocate(fd: impl AsFd, len: u64) -> Result<(), Errno> {
+    check_file_size(len)?;
     let mut allocated = Err(Errno::INTR);
     for _ in 0..1000 {
         allocated = rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, len);

@@ -56,6 +56,8 @@ pub fn pass_fd(command: &mut Command, fd: impl Into<OwnedFd>, number: RawFd) -> 
 }
 
 /// A process that was started, killed when nothing that speaks with it is left, and always reaped.
+///
+/// One that leads a process group is killed with its whole group.
 #[derive(Debug)]
 struct Process {
     child: Mutex<std::process::Child>,
@@ -86,7 +88,7 @@ impl Drop for Process {
             return;
         }
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ended_before = child.kill();
+        sys::kill(child);
         // It may take its time to die, for which nobody's worker thread waits. A process id is not
         // given to another before it was reaped, and a zombie would be left if nobody did that.
         if self.try_wait().is_ok() {
@@ -140,7 +142,9 @@ impl Exit {
 /// [`Options::spawn_sender`](crate::Options::spawn_sender), it then waits for the process, and fails if
 /// the process does.
 ///
-/// Dropping both halves of a process kills it, unless it has ended. Its input ends only after that.
+/// Dropping both halves of a process kills it, unless it has ended. Its input ends only after that. Where
+/// the command has a [`process_group`](std::os::unix::process::CommandExt::process_group) of its own (0),
+/// its children in that group are killed with it.
 #[derive(Debug)]
 pub struct ChildSender<S = Sender> {
     // Dropped before `sender`: a process that is killed must not read an end of file before, which

@@ -20,7 +20,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::pipe::{IoSliceRaw, PipeFlags, SpliceFlags};
-use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use tokio::io::ReadBuf;
 
 /// How an operation is kept from blocking.
@@ -485,6 +485,16 @@ pub(crate) fn move_new(from: &Path, to: &Path) -> io::Result<()> {
 pub(crate) fn pidfd(child: &Child) -> io::Result<OwnedFd> {
     let pid = Pid::from_child(child);
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Kills a child that was not waited for, with its process group if it leads one: kill(2).
+pub(crate) fn kill(child: &Child) {
+    let pid = Pid::from_child(child);
+    // Neither number is given to another process or group before the child is reaped.
+    let _ended_before = match rustix::process::getpgid(Some(pid)) {
+        Ok(group) if group == pid => rustix::process::kill_process_group(pid, Signal::KILL),
+        _ => rustix::process::kill_process(pid, Signal::KILL),
+    };
 }
 
 /// Waits for a child that is about to end, and was not waited for before.

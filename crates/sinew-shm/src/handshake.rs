@@ -238,9 +238,9 @@ pub(crate) async fn accept(
     hello_timeout: Duration,
     progress: &Progress,
     address: Arc<str>,
-) -> Result<Outcome, Error> {
+) -> Result<Outcome, (Reason, Error)> {
     let wire = Wire {
-        socket: AsyncIo::new(socket)?,
+        socket: AsyncIo::new(socket).map_err(resources)?,
     };
     let hello = async {
         let hello = timeout(hello_timeout, hello_on(&wire)).await;
@@ -253,7 +253,7 @@ pub(crate) async fn accept(
         Ok((ours, theirs)) => Ok(wire.finish(ours, theirs, peer, address)),
         Err((reason, error)) => {
             reject(wire.socket.get_ref(), reason);
-            Err(error.with_address(&address))
+            Err((reason, error.with_address(&address)))
         }
     }
 }
@@ -271,6 +271,10 @@ fn unfinished(operation: &'static str, options: &Options) -> Error {
             options.handshake_timeout
         ))
         .with_remedy("see whether its process hangs, or raise handshake_timeout")
+}
+
+fn resources(error: Error) -> (Reason, Error) {
+    (Reason::Resources, error)
 }
 
 fn protocol(error: Error) -> (Reason, Error) {
@@ -312,7 +316,7 @@ async fn accept_on(
     let offered = features_for(is_equal(peer), options);
     hello.terms.check(offered)?;
     let features = hello.terms.features.common(offered);
-    let ours = Part::new(options, version, features).map_err(|e| (Reason::Resources, e))?;
+    let ours = Part::new(options, version, features).map_err(resources)?;
     // Their ready brings some.
     socket::pass_fds(wire.socket.as_fd(), true);
     let (packet, fds) = wire

@@ -31,7 +31,8 @@ use crate::wire::Reason;
 
 const BACKLOG: i32 = 1024;
 
-type Handshake = Pin<Box<dyn Future<Output = (Arc<Socket>, Result<Outcome, Error>)> + Send>>;
+type Handshake =
+    Pin<Box<dyn Future<Output = (Arc<Socket>, Result<Outcome, (Reason, Error)>)> + Send>>;
 
 /// A connection and the user at its other end.
 type Peer = (Arc<Socket>, Credentials);
@@ -170,8 +171,9 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// `EMFILE`/`ENFILE` at the limit of open files, `ENOMEM`; the listener may be used again, and the
-    /// peer is still there.
+    /// `EMFILE`/`ENFILE` at the limit of open files, `ENOMEM`, `EFBIG` below a limit of file sizes that
+    /// leaves no room for a ring. The listener may be used again. A peer whose handshake had begun was
+    /// told, and turned away; others are still there.
     ///
     /// # Cancel safety
     ///
@@ -201,7 +203,9 @@ impl Listener {
                         self.patience.finished();
                         return Poll::Ready(Channel::new(outcome, &self.options));
                     }
-                    Err(error) => self.refusals.add(&self.address, &error),
+                    // It is this process that has nothing left, and whoever runs it has to know.
+                    Err((Reason::Resources, error)) => return Poll::Ready(Err(error)),
+                    Err((_, error)) => self.refusals.add(&self.address, &error),
                 }
                 continue;
             }
@@ -291,7 +295,9 @@ impl Listener {
             abort,
         });
         self.handshakes.push(Box::pin(async move {
-            let result = handshake.await.unwrap_or_else(|_| Err(displaced()));
+            let result = handshake
+                .await
+                .unwrap_or_else(|_| Err((Reason::Busy, displaced())));
             (socket, result)
         }));
     }
@@ -303,7 +309,7 @@ async fn accept(
     options: Arc<Options>,
     progress: Arc<Progress>,
     address: Arc<str>,
-) -> Result<Outcome, Error> {
+) -> Result<Outcome, (Reason, Error)> {
     let span = tracing::debug_span!("accept", address = &*address);
     let hello_timeout = options.hello_timeout;
     handshake::accept(socket, peer, &options, hello_timeout, &progress, address)
@@ -393,7 +399,9 @@ pub(crate) async fn shake(
             let progress = Progress::default();
             // A child may take its time to start.
             let timeout = options.handshake_timeout;
-            handshake::accept(socket, peer, options, timeout, &progress, address.clone()).await?
+            handshake::accept(socket, peer, options, timeout, &progress, address.clone())
+                .await
+                .map_err(|(_, error)| error)?
         }
         Role::Connector => {
             let span = tracing::debug_span!("connect", address = &**address);

@@ -429,7 +429,7 @@ pub(crate) fn rejection(reason: Reason) -> Error {
         Reason::Resources => (
             ErrorKind::Refused,
             "the listener has no memory or descriptors left",
-            "raise its limits (ulimit -n), or close other channels",
+            "raise its limits (ulimit -n, ulimit -f), or close other channels",
         ),
         Reason::Features(features) => {
             missing =

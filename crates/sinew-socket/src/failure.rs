@@ -87,6 +87,8 @@ pub(crate) fn of_packet(
 /// An error of connecting, or of resolving a name.
 pub(crate) fn of_connect(error: Error) -> Error {
     match errno(&error) {
+        // A thread that could not be started, for one.
+        _ if error.operation() != "connect" => error,
         Some(Errno::NOENT) => error
             .with_reason("there is no such socket")
             .with_remedy("start the listener first, or wait for it"),

@@ -1,22 +1,24 @@
 //! Hosts and ports: what TCP and UDP share.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 
 use rustix::io::Errno;
 use rustix::net::SocketAddrAny;
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, thread};
 use socket2::Socket;
 
 /// All addresses of `host:port`, without blocking.
-pub(crate) async fn resolve(
-    text: &str,
-    operation: &'static str,
-) -> Result<impl Iterator<Item = SocketAddr> + Send + use<>, Error> {
-    tokio::net::lookup_host(text).await.map_or_else(
-        |error| Err(unresolved(error, text, operation)),
-        |addresses| Ok(addresses.collect::<Vec<_>>().into_iter()),
-    )
+pub(crate) async fn resolve(text: &str, operation: &'static str) -> Result<Vec<SocketAddr>, Error> {
+    if let Ok(address) = text.parse() {
+        return Ok(vec![address]);
+    }
+    let name = text.to_owned();
+    let lookup = move || name.to_socket_addrs().map(Iterator::collect);
+    let found = thread::run("sinew-resolver", lookup)
+        .await
+        .map_err(|error| error.with_address(text))?;
+    found.map_err(|error| unresolved(error, text, operation))
 }
 
 fn unresolved(error: io::Error, text: &str, operation: &'static str) -> Error {

@@ -17,8 +17,8 @@ const fn flag(name: &'static str) -> Key {
     key(name, Kind::Flag)
 }
 
-const FRAMING: Kind = Kind::Choice(&["lines", "length"]);
-const PIPE_FRAMING: Kind = Kind::Choice(&["lines", "length", "packet"]);
+const FRAMING: Kind = Kind::Choice(&["lines", "length", "none"]);
+const PIPE_FRAMING: Kind = Kind::Choice(&["lines", "length", "none", "packet"]);
 const WAIT: Kind = Kind::Choice(&["adaptive", "park", "spin"]);
 const EVENTS: Kind = Kind::Choices(&[
     "access",

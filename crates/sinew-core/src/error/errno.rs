@@ -93,6 +93,7 @@ pub(super) fn remedy(errno: i32) -> Option<&'static str> {
         Errno::NOSPC => "free space, or raise the limit of this kind of object",
         Errno::DQUOT => "free space, or raise the quota",
         Errno::ROFS => "use a path on a writable file system",
+        Errno::FBIG => "raise RLIMIT_FSIZE (ulimit -f), or use less",
         Errno::MSGSIZE => "send less in one message, or raise the limit",
         Errno::NOBUFS => "enlarge the buffer, or read faster",
         Errno::NOSYS => "use a kernel that has this system call, and allow it in the sandbox",

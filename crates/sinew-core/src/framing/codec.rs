@@ -54,7 +54,8 @@ impl FrameCodec {
 
     /// Sets the longest message in bytes, without what frames it, in both directions.
     ///
-    /// [`Framing::Length`] has messages below 4 GiB only.
+    /// [`Framing::Length`] has messages below 4 GiB only. [`Framing::Unframed`] sends what is longer in
+    /// any case, since it has no messages.
     #[must_use]
     pub fn with_max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
@@ -76,7 +77,8 @@ impl FrameCodec {
     /// # Errors
     ///
     /// [`LimitExceeded`](ErrorKind::LimitExceeded) if it is too long,
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a line with a newline in it.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a line with a newline in it, and for an empty
+    /// message without framing.
     pub fn check(&self, payload: &[u8]) -> Result<(), Error> {
         self.header(payload).map(drop)
     }
@@ -136,14 +138,21 @@ impl FrameCodec {
         Ok(Some(buffer.split_to(len).freeze()))
     }
 
+    fn take_bytes(&self, buffer: &mut BytesMut) -> Option<Bytes> {
+        let len = buffer.len().min(self.max_message.max(1));
+        (len > 0).then(|| buffer.split_to(len).freeze())
+    }
+
     /// The header of a message, or why it cannot be sent.
     #[inline]
     fn header(&self, payload: &[u8]) -> Result<[u8; HEADER], Error> {
         let len = payload.len();
-        if len > self.max_message {
+        if len > self.max_message && self.framing != Framing::Unframed {
             return Err(self.too_long("send", "a message", len));
         }
         match self.framing {
+            Framing::Unframed if payload.is_empty() => Err(nothing()),
+            Framing::Unframed => Ok([0; HEADER]),
             Framing::Lines => match memchr::memchr(b'\n', payload) {
                 Some(at) => Err(newline(at)),
                 None => Ok([0; HEADER]),
@@ -162,6 +171,7 @@ impl FrameCodec {
         }
         let header = self.header(payload)?;
         Ok(match self.framing {
+            Framing::Unframed => BorrowedFrame::new(&[], payload, &[]),
             Framing::Lines => BorrowedFrame::new(&[], payload, b"\n"),
             Framing::Length => BorrowedFrame::new(&header, payload, &[]),
         })
@@ -172,6 +182,7 @@ impl FrameCodec {
         let header = self.header(payload)?;
         stage.reserve(HEADER + payload.len());
         match self.framing {
+            Framing::Unframed => stage.put_slice(payload),
             Framing::Lines => {
                 stage.put_slice(payload);
                 stage.put_slice(b"\n");
@@ -192,6 +203,13 @@ fn newline(at: usize) -> Error {
             "the message has a newline at byte {at}, where its line would end"
         ))
         .with_remedy("use framing=length at both ends")
+}
+
+#[cold]
+fn nothing() -> Error {
+    Error::new(ErrorKind::InvalidInput, "send")
+        .with_reason("without framing, an empty message is nothing that could be sent")
+        .with_remedy("leave it out, or use framing=length at both ends")
 }
 
 #[cold]
@@ -217,6 +235,7 @@ impl Decoder for FrameCodec {
         match self.framing {
             Framing::Lines => self.decode_line(buffer),
             Framing::Length => self.decode_length(buffer),
+            Framing::Unframed => Ok(self.take_bytes(buffer)),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::{Error, ErrorKind};
 
 /// How the boundaries of messages are kept on a stream of bytes.
 ///
-/// Addresses name it by the words `lines` and `length`, with `framing=`.
+/// Addresses name it by the words `lines`, `length` and `none`, with `framing=`.
 ///
 /// # Examples
 ///
@@ -44,6 +44,10 @@ pub enum Framing {
     /// [`LengthDelimitedCodec`](tokio_util::codec::LengthDelimitedCodec) makes by default. A stream that
     /// ends within a message is an error.
     Length,
+    /// Nothing is added, for programs that know nothing of messages. What is sent is written as it is.
+    /// What is received is whatever a read returned, at most the longest message: its boundaries mean
+    /// nothing, and none is empty.
+    Unframed,
 }
 
 impl Framing {
@@ -52,6 +56,7 @@ impl Framing {
         match self {
             Self::Lines => "lines",
             Self::Length => "length",
+            Self::Unframed => "none",
         }
     }
 }
@@ -69,10 +74,11 @@ impl FromStr for Framing {
         match word {
             "lines" => Ok(Self::Lines),
             "length" => Ok(Self::Length),
+            "none" => Ok(Self::Unframed),
             _ => Err(Error::new(ErrorKind::InvalidInput, "parse")
                 .with_address(word)
                 .with_reason("there is no such framing")
-                .with_remedy("it can be lines, length")),
+                .with_remedy("it can be lines, length, none")),
         }
     }
 }

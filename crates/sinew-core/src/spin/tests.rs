@@ -49,7 +49,8 @@ fn what_pays_is_taken_up_again() {
         let (count, looked) = wait(&mut spin, Looks::ALONE, || true);
         assert_eq!((count, looked), (1, Looked::Ready));
     }
-    assert_eq!(spin.hits() - before, 1000);
+    // A look during which this thread has no processor does not count.
+    assert!(spin.hits() - before > 900);
 }
 
 #[test]
@@ -108,7 +109,8 @@ fn a_success_of_the_scheduler_is_none() {
 
 #[test]
 fn a_poll_ends_when_others_have_their_turn() {
-    let mut spin = spin(Wait::Adaptive);
+    // Not `Adaptive`, whose time may be over when this thread has had no processor.
+    let mut spin = spin(Wait::Spin);
     let mut cx = Context::from_waker(Waker::noop());
     for looks in [Looks::RECEIVE.first, Looks::RECEIVE.turn] {
         for _ in 0..looks {

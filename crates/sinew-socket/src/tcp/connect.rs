@@ -80,7 +80,17 @@ impl Options {
         if let Some(local) = self.local_for(address) {
             crate::bind_inet(&socket, local, "use another port, or 0 for any")?;
         }
-        let connect = |error| Error::from_io("connect", error);
+        let connect = |error| {
+            let error = Error::from_io("connect", error);
+            match error.errno().map(Errno::from_raw_os_error) {
+                Some(Errno::AGAIN | Errno::ADDRNOTAVAIL) => error
+                    .with_reason(
+                        "no local port is free, or the local address is not this machine's",
+                    )
+                    .with_remedy("close connections, or widen net.ipv4.ip_local_port_range"),
+                _ => error,
+            }
+        };
         match socket.connect(&address.into()) {
             Ok(()) => {}
             Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, check_file_size};
 use sinew_memory::Region;
 
 use crate::driver::Word;
@@ -131,7 +131,8 @@ impl WordOptions {
         rustix::fs::fchmod(&fd, mode).map_err(|errno| ("fchmod", errno))?;
         // Space that there is not is an error here, and would be SIGBUS later.
         let size = len.next_multiple_of(SIZE) as u64;
-        rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, size)
+        check_file_size(size)
+            .and_then(|()| rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, size))
             .map_err(|errno| ("fallocate", errno))?;
         let magic = format!("/proc/self/fd/{}", fd.as_raw_fd());
         rustix::fs::linkat(CWD, &magic, CWD, path, AtFlags::SYMLINK_FOLLOW)

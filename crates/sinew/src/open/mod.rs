@@ -130,12 +130,13 @@ macro_rules! dispatch {
 /// to our standard output, [`open_receiver`] gives it no input.
 ///
 /// The sink's `close` ends its input; a sink that was opened alone then waits for its end. A program that
-/// fails is an error with [`is_peer_crashed`](Error::is_peer_crashed) at the end. It is killed when the halves
-/// are dropped before.
+/// fails is an error with [`is_peer_crashed`](Error::is_peer_crashed) at the end. It is the leader of a
+/// process group of its own, which is killed when the halves are dropped before: the program, and what it
+/// has started.
 ///
 /// | parameter | default | |
 /// |---|---|---|
-/// | `framing` | `lines` | `lines`, `length` (four bytes, big-endian, before each message) or `packet` (`O_DIRECT`: up to 4096 bytes, none empty) |
+/// | `framing` | `lines` | `lines`, `length` (four bytes, big-endian, before each message), `none` (bytes as they are) or `packet` (`O_DIRECT`: up to 4096 bytes, none empty) |
 /// | `max-message` | `16M`; `4096` for packets | the longest message, in both directions |
 ///
 /// # `fd:`
@@ -166,7 +167,7 @@ macro_rules! dispatch {
 /// |---|---|---|
 /// | `listen`, `connect` | [`open_receiver`] listens, [`open_sender`] and [`open`] connect | which of the two this end does |
 /// | `timeout` | 5 s to connect, for ever to listen | how long to wait for the other end |
-/// | `framing` | `length` | not `unix-seqpacket:`; `lines` for socat, nc and others that know nothing of lengths |
+/// | `framing` | `length` | not `unix-seqpacket:`; `lines` or `none` (bytes as they are) for socat, nc and others that know nothing of lengths |
 /// | `max-message` | `16M`, `256K` for packets | the longest message that this end receives (and sends, where it is framed) |
 /// | `mode` | what the umask leaves of 666 | not `tcp:`; permissions of the path: who may write, may connect |
 /// | `credentials` | no | not `tcp:`; whether each message that is received says who sent it |

@@ -1,5 +1,7 @@
 //! `exec:`, `fd:` and `fifo:` addresses.
 
+use std::os::unix::process::CommandExt;
+
 use sinew_core::{
     Address, BoxSink, BoxStream, Error, ErrorKind, Framing, MessageSink, MessageStream, Scheme,
 };
@@ -66,6 +68,7 @@ pub(super) async fn open_receiver(address: &Address) -> Result<BoxStream, Error>
 
 fn exec(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
     let mut command = command(address.rest())?;
+    command.process_group(0);
     let (options, boundaries) = options(address)?;
     Ok(match boundaries {
         Frames(_) => {
@@ -81,6 +84,7 @@ fn exec(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
 
 fn exec_sender(address: &Address) -> Result<BoxSink, Error> {
     let mut command = command(address.rest())?;
+    command.process_group(0);
     let (options, boundaries) = options(address)?;
     Ok(match boundaries {
         Frames(_) => options.spawn_sender(&mut command)?.into_box_sink(),
@@ -90,6 +94,7 @@ fn exec_sender(address: &Address) -> Result<BoxSink, Error> {
 
 fn exec_receiver(address: &Address) -> Result<BoxStream, Error> {
     let mut command = command(address.rest())?;
+    command.process_group(0);
     let (options, boundaries) = options(address)?;
     Ok(match boundaries {
         Frames(_) => options.spawn_receiver(&mut command)?.into_box_stream(),

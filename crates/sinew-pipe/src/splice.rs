@@ -5,10 +5,12 @@ mod end;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc;
 
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind};
-use tokio::task::JoinHandle;
+use sinew_core::{Error, ErrorKind, thread};
+use tokio::sync::oneshot;
 
 use crate::{Reader, Writer, sys};
 use end::End;
@@ -23,8 +25,8 @@ const READY: usize = 4096;
 ///
 /// From and to can be a [`Reader`], a [`Writer`], a [`File`](std::fs::File), a `TcpStream` or `UnixStream` of
 /// Tokio, or anything in an [`AsyncIo`](sinew_core::AsyncIo). It waits for both sides, and moves no more
-/// than the slower one takes. Steps that touch a file, or a socket that was
-/// inherited in blocking mode, are made by Tokio's blocking threads.
+/// than the slower one takes. Steps that touch a file, or a socket that was inherited in blocking mode,
+/// are made by a thread of their own.
 ///
 /// # Examples
 ///
@@ -223,13 +225,42 @@ impl<B: fmt::Debug> fmt::Debug for Tee<'_, B> {
     }
 }
 
-/// One splice, which a thread may be making.
+/// One splice after another, which a thread may be making.
 #[derive(Default)]
 struct Step {
-    under_way: Option<JoinHandle<io::Result<usize>>>,
+    /// It ends when this is dropped, after the splice that it is in.
+    thread: Option<mpsc::SyncSender<Splicing>>,
+    under_way: Option<oneshot::Receiver<io::Result<usize>>>,
+}
+
+/// A splice for the thread, and where its result goes.
+struct Splicing {
+    from: OwnedFd,
+    to: OwnedFd,
+    bytes: usize,
+    result: oneshot::Sender<io::Result<usize>>,
+}
+
+fn splice_all(queue: &mpsc::Receiver<Splicing>) {
+    for splicing in queue {
+        let (from, to) = (splicing.from.as_fd(), splicing.to.as_fd());
+        let count = sys::splice(from, to, splicing.bytes);
+        let _nobody_waits = splicing.result.send(count);
+    }
 }
 
 impl Step {
+    fn thread(&mut self) -> io::Result<&mpsc::SyncSender<Splicing>> {
+        match &mut self.thread {
+            Some(thread) => Ok(thread),
+            none => {
+                let (sender, queue) = mpsc::sync_channel(1);
+                thread::start("sinew-splice", move || splice_all(&queue))?;
+                Ok(none.insert(sender))
+            }
+        }
+    }
+
     async fn make<A: End, B: End>(&mut self, from: &A, to: &B, left: u64) -> Result<u64, Error> {
         let bytes = usize::try_from(left.min(STEP)).unwrap_or(usize::MAX);
         let blocking = from.is_blocking() || to.is_blocking();
@@ -260,13 +291,15 @@ impl Step {
                 None => {
                     poll_fn(|cx| from.poll_readable(cx)).await?;
                     poll_fn(|cx| to.poll_writable(cx)).await?;
-                    let from = sys::duplicate(from.fd()?)?;
-                    let to = sys::duplicate(to.fd()?)?;
-                    let splice = move || {
-                        use std::os::fd::AsFd;
-                        sys::splice(from.as_fd(), to.as_fd(), bytes)
+                    let (result, count) = oneshot::channel();
+                    let splicing = Splicing {
+                        from: sys::duplicate(from.fd()?)?,
+                        to: sys::duplicate(to.fd()?)?,
+                        bytes,
+                        result,
                     };
-                    self.under_way.insert(tokio::task::spawn_blocking(splice))
+                    self.thread()?.send(splicing).map_err(io::Error::other)?;
+                    self.under_way.insert(count)
                 }
             };
             let done = step.await;

@@ -3,6 +3,8 @@
 
 mod process;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -38,18 +40,27 @@ fn few_descriptors() {
     }
 }
 
-/// RLIMIT_NPROC is no limit for root, who becomes another user for this.
+/// A file is read and written by Tokio's threads, which can only be found missing by their panic.
+#[test]
+fn no_thread_for_a_file() {
+    let place = process::Place::new();
+    let path = place.file("file");
+    std::fs::write(&path, "line\n").unwrap();
+    for arguments in [&["recv", "fd:0"][..], &["send", "fd:0", "x"]] {
+        let file = std::fs::File::options().read(true).write(true).open(&path);
+        let ended = without_threads(&place, arguments, file.unwrap().into());
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        let last = ended.stderr.lines().last().unwrap();
+        assert!(
+            last.starts_with("sinew: ") && last.contains("EAGAIN"),
+            "{last}"
+        );
+    }
+}
+
 #[test]
 fn no_thread_can_be_started() {
     let place = process::Place::new();
-    let program = place.file("sinew");
-    std::fs::copy(env!("CARGO_BIN_EXE_sinew"), &program).unwrap();
-    let directory = program.parent().unwrap();
-    for path in [directory, &program] {
-        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(path, everybody).unwrap();
-    }
-    let is_root = rustix::process::geteuid().is_root();
     for arguments in [
         &["recv", "fd:0"][..],
         &["send", "fd:1"],
@@ -57,14 +68,30 @@ fn no_thread_can_be_started() {
         &["recv", "--timeout", "10ms", "tcp:localhost:0"],
         &["send", "udp:localhost:1", "x"],
     ] {
-        let mut command = Command::new(&program);
-        command.args(arguments).stdin(Stdio::null());
-        if is_root {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        // SAFETY: setrlimit(2) is async-signal-safe, and allocates nothing.
-        unsafe { command.pre_exec(|| Ok(setrlimit(Resource::Nproc, ONE)?)) };
-        let ended = Running::start(command.env_remove("RUST_LOG")).end();
+        let ended = without_threads(&place, arguments, Stdio::null());
         ended.failed(1, &["pthread_create", "EAGAIN", "ulimit -u"]);
     }
+}
+
+/// RLIMIT_NPROC is no limit for root, who becomes another user for this.
+fn without_threads(place: &process::Place, arguments: &[&str], stdin: Stdio) -> Ended {
+    let program = place.file("sinew");
+    // By another process: a child that another test forks from this one would hold the copy open for
+    // writing, and it could not be executed.
+    let copy = Command::new("cp")
+        .args([env!("CARGO_BIN_EXE_sinew").as_ref(), program.as_os_str()])
+        .status();
+    assert!(copy.unwrap().success());
+    for path in [program.parent().unwrap(), &program] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new(&program);
+    command.args(arguments).stdin(stdin);
+    command.env_remove("RUST_LOG").env("RUST_BACKTRACE", "0");
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    // SAFETY: setrlimit(2) is async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(|| Ok(setrlimit(Resource::Nproc, ONE)?)) };
+    Running::start(&mut command).end()
 }

@@ -4,8 +4,11 @@
 //! started.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
 use std::thread::{Builder, JoinHandle};
 
+use rustix::io::Errno;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::Error;
@@ -52,6 +55,26 @@ pub async fn run<T: Send + 'static>(
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => Err(failed(io::ErrorKind::Interrupted.into())),
         },
+    }
+}
+
+/// Polls something of Tokio's that uses its blocking threads, such as [`tokio::fs::File`].
+///
+/// # Errors
+///
+/// Those of `poll`; `EAGAIN` where no thread can be started. In some cases Tokio finds that by a panic,
+/// whose message appears on standard error besides.
+pub fn poll_pooled<T>(poll: impl FnOnce() -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    let no_thread = || {
+        let error = io::Error::from_raw_os_error(Errno::AGAIN.raw_os_error());
+        Poll::Ready(Err(failed(error).into()))
+    };
+    // After the error, nothing more is read or written.
+    match catch_unwind(AssertUnwindSafe(poll)) {
+        // In the others, Tokio says "background task failed".
+        Ok(Poll::Ready(Err(error))) if error.kind() == io::ErrorKind::Other => no_thread(),
+        Ok(polled) => polled,
+        Err(_) => no_thread(),
     }
 }
 

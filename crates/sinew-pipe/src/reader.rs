@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use rustix::fs::{FileType, OFlags};
+use sinew_core::thread::poll_pooled;
 use sinew_core::{AdaptiveSpin, AsyncIo, Error, is_attempt};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
@@ -261,7 +262,7 @@ impl AsyncRead for Reader {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if let Source::File(file) = &mut self.source {
-            return Pin::new(file).poll_read(cx, buffer);
+            return poll_pooled(|| Pin::new(file).poll_read(cx, buffer));
         }
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));

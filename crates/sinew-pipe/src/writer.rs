@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustix::fs::OFlags;
+use sinew_core::thread::poll_pooled;
 use sinew_core::{AsyncIo, Error, is_attempt};
 use tokio::fs::File;
 use tokio::io::{AsyncWrite, Interest};
@@ -173,7 +174,7 @@ impl Writer {
                 }
                 io.poll_write_with(cx, write)
             }
-            Target::File(file) => Pin::new(file).poll_write_vectored(cx, slices),
+            Target::File(file) => poll_pooled(|| Pin::new(file).poll_write_vectored(cx, slices)),
             Target::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
@@ -211,14 +212,14 @@ impl AsyncWrite for Writer {
     #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.target {
-            Target::File(file) => Pin::new(file).poll_flush(cx),
+            Target::File(file) => poll_pooled(|| Pin::new(file).poll_flush(cx)),
             Target::Polled(..) | Target::Closed => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Target::File(file) = &mut self.target {
-            std::task::ready!(Pin::new(file).poll_flush(cx))?;
+            std::task::ready!(poll_pooled(|| Pin::new(file).poll_flush(cx)))?;
         }
         self.target = Target::Closed;
         Poll::Ready(Ok(()))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
+use sinew_core::time::sleep;
 use sinew_core::{Error, ErrorKind, UnixEndpoint as Endpoint};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -81,7 +82,7 @@ impl Options {
             let socket = self.connect_socket(&endpoint, &addr, begun).await?;
             match shake(self, socket, &address, Role::Connector).await {
                 Err(error) if is_busy(&error) && begun.elapsed() < self.handshake_timeout => {
-                    tokio::time::sleep(RETRY).await;
+                    sleep(RETRY)?.await;
                 }
                 result => return result,
             }
@@ -110,7 +111,7 @@ impl Options {
             if errno != Errno::INTR && begun.elapsed() >= patience {
                 return Err(refused(errno, endpoint, self.wait_for_listener));
             }
-            tokio::time::sleep(RETRY).await;
+            sleep(RETRY)?.await;
         }
     }
 

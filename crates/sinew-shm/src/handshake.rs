@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use sinew_core::time::timeout;
 use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
 use sinew_memory::{RingFds, RingMemory};
-use tokio::time::timeout;
 
 use crate::admission::is_equal;
 use crate::bell::{self, Bell, Doorbell};
@@ -244,12 +244,14 @@ pub(crate) async fn accept(
     };
     let hello = async {
         let hello = timeout(hello_timeout, hello_on(&wire)).await;
-        let hello = hello.unwrap_or_else(|_| Err((Reason::Busy, late(hello_timeout))))?;
+        let hello = hello.map_err(resources)?;
+        let hello = hello.unwrap_or_else(|| Err((Reason::Busy, late(hello_timeout))))?;
         progress.has_spoken.store(true, Ordering::Relaxed);
         accept_on(&wire, options, &peer, hello).await
     };
     let done = timeout(options.handshake_timeout, hello).await;
-    match done.unwrap_or_else(|_| Err((Reason::Busy, unfinished("accept", options)))) {
+    let done = done.map_err(resources)?;
+    match done.unwrap_or_else(|| Err((Reason::Busy, unfinished("accept", options)))) {
         Ok((ours, theirs)) => Ok(wire.finish(ours, theirs, peer, address)),
         Err((reason, error)) => {
             reject(wire.socket.get_ref(), reason);
@@ -360,7 +362,7 @@ pub(crate) async fn connect(
     let work = connect_on(&wire, options, &peer);
     let (ours, theirs) = timeout(options.handshake_timeout, work)
         .await
-        .unwrap_or_else(|_| Err(unfinished("connect", options)))
+        .and_then(|done| done.unwrap_or_else(|| Err(unfinished("connect", options))))
         .map_err(|error| error.with_address(&address))?;
     Ok(wire.finish(ours, theirs, peer, address))
 }

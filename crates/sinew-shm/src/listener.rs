@@ -14,6 +14,7 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
+use sinew_core::time::sleep;
 use sinew_core::{
     AsyncIo, BoundPath, Credentials, Error, ErrorKind, UnixEndpoint as Endpoint, bind_unix,
 };
@@ -225,7 +226,7 @@ impl Listener {
             }
             let claims: Vec<_> = self.slots.iter().map(|slot| slot.claim(now)).collect();
             match admission::place(&claims, peer.uid, &self.patience) {
-                Place::Later(time) => self.pause(time),
+                Place::Later(time) => self.pause(time)?,
                 Place::Of(index) => {
                     let slot = self.slots.remove(index);
                     handshake::reject(&slot.socket, Reason::Busy);
@@ -238,14 +239,15 @@ impl Listener {
         }
     }
 
-    fn pause(&mut self, time: Duration) {
-        self.pause = Some(Box::pin(tokio::time::sleep(time)));
+    fn pause(&mut self, time: Duration) -> Result<(), Error> {
+        self.pause = Some(Box::pin(sleep(time)?));
+        Ok(())
     }
 
     /// Accepts a connection; `None` if its peer is not admitted, or nobody can be just now.
     fn poll_next_peer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Peer>, Error>> {
         if closer::is_full() {
-            self.pause(MUTE);
+            self.pause(MUTE)?;
             return Poll::Ready(Ok(None));
         }
         let accepted = self.socket.poll_read_with(cx, |socket| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use sinew_core::time;
 use tokio::sync::oneshot;
 
 use crate::sys;
@@ -69,9 +70,9 @@ pub(super) async fn wait(
     opening.thread = Some(thread);
     let answered = match timeout {
         None => (&mut opened).await,
-        Some(timeout) => match tokio::time::timeout(timeout, &mut opened).await {
-            Ok(answered) => answered,
-            Err(_) => {
+        Some(timeout) => match time::timeout(timeout, &mut opened).await? {
+            Some(answered) => answered,
+            None => {
                 opening.give_up();
                 // Nobody is to meet the end that is given up, and who has met it is served.
                 opened.await

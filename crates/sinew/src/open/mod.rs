@@ -143,7 +143,8 @@ macro_rules! dispatch {
 ///
 /// A descriptor that this process was started with: a pipe, and for `lines` and `length` also a file, a
 /// terminal or a socket. From 3 on it is taken, once, and closed with what is opened; 0, 1 and 2 stay open
-/// besides. To [`open`] it for both directions, it has to have both. The parameters are those of `exec:`.
+/// besides. From a socket that listens, one connection is accepted, and the socket is closed. To
+/// [`open`] it for both directions, it has to have both. The parameters are those of `exec:`.
 ///
 /// # `fifo:`
 ///

@@ -461,6 +461,22 @@ fn activation_of_another_process() {
     assert_eq!(Peer::spawn(&mut command).rest(), "done\n");
 }
 
+/// A descriptor that the program has opened itself, and that the variables call a socket.
+#[test]
+fn activation_with_a_file_of_the_program() {
+    let _watchdog = Watchdog::new("activation_with_a_file_of_the_program");
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        r#"exec 3>&- 4>&- 5>&-; LISTEN_PID=$$ LISTEN_FDS=3 exec "$0" lied-to"#,
+        PEER,
+    ]);
+    let mut peer = Peer::spawn(&mut command);
+    let error = peer.line();
+    assert!(error.contains("LISTEN_FDS promises the socket"), "{error}");
+    assert_eq!(peer.rest(), "done\n");
+}
+
 /// As another user.
 #[tokio::test]
 async fn permissions_of_a_path() {

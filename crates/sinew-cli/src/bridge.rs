@@ -3,6 +3,7 @@ use std::io::{self, Write};
 use sinew::{Bridge, BridgeReport};
 
 use crate::args::BridgeArgs;
+use crate::blocking::Blocking;
 use crate::failure::Failure;
 use crate::signal::Signals;
 
@@ -30,7 +31,7 @@ fn report(args: &BridgeArgs, report: &BridgeReport) {
         let losses = lane.losses();
         if !losses.is_empty() {
             let _nobody_to_tell = writeln!(
-                io::stderr(),
+                Blocking(io::stderr()),
                 "sinew: of {} messages from {from} to {to}: {}",
                 lane.messages,
                 losses.join(", ")

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use sinew::{AddressError, Error};
 
+use crate::blocking::Blocking;
+
 /// Why the program did not do what it was asked to.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -32,7 +34,7 @@ impl Failure {
             }
             Self::Signal(_) => return,
         };
-        let _nobody_to_tell = writeln!(io::stderr(), "sinew: {line}");
+        let _nobody_to_tell = writeln!(Blocking(io::stderr()), "sinew: {line}");
     }
 
     /// Says it, and what to end with.

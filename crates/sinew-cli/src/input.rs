@@ -9,6 +9,7 @@ use sinew::{Error, ErrorKind};
 use sinew_core::thread;
 use tokio::sync::mpsc;
 
+use crate::blocking::Blocking;
 use crate::failure::Failure;
 
 /// Bytes read at a time, but for `--raw`.
@@ -77,7 +78,7 @@ fn failed(error: io::Error) -> Failure {
 }
 
 fn read_lines(blocks: &Blocks) -> Result<(), Failure> {
-    let mut stdin = io::stdin().lock();
+    let mut stdin = Blocking(io::stdin().lock());
     let mut buffer = BytesMut::new();
     loop {
         let begun = buffer.len();
@@ -117,7 +118,7 @@ fn read_lines(blocks: &Blocks) -> Result<(), Failure> {
 }
 
 fn read_chunks(blocks: &Blocks, size: usize) -> Result<(), Failure> {
-    let mut stdin = io::stdin().lock();
+    let mut stdin = Blocking(io::stdin().lock());
     loop {
         let mut chunk = Vec::with_capacity(size.min(1 << 20));
         let count = stdin

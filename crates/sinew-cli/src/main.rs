@@ -2,6 +2,7 @@
 
 mod args;
 mod base64;
+mod blocking;
 mod bridge;
 mod completions;
 mod failure;

@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::blocking::Blocking;
 use crate::failure::Failure;
 use crate::json;
 
@@ -87,7 +88,7 @@ impl Output {
 }
 
 fn write(file: File, mut queue: mpsc::Receiver<Vec<Message>>, format: Format) -> io::Result<()> {
-    let mut file = BufWriter::with_capacity(64 << 10, file);
+    let mut file = BufWriter::with_capacity(64 << 10, Blocking(file));
     while let Some(batch) = queue.blocking_recv() {
         for message in batch {
             match format {

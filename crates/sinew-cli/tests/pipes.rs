@@ -97,3 +97,52 @@ fn fifos() {
     assert!(said.contains("nobody opened it for writing"), "{said}");
     assert_eq!(code, Some(1));
 }
+
+/// Standard streams that another process has put into non-blocking mode.
+#[test]
+fn non_blocking_standard_streams() {
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+
+    let nonblocking = |fd: std::os::fd::BorrowedFd<'_>| {
+        let flags = rustix::fs::fcntl_getfl(fd).unwrap();
+        rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    };
+    let sinew = |arguments: &[&str]| {
+        let mut command = Command::new("timeout");
+        command
+            .args(["60", env!("CARGO_BIN_EXE_sinew")])
+            .args(arguments);
+        command
+    };
+    for flags in [&["send"][..], &["send", "--raw"]] {
+        let (input, mut writer) = std::io::pipe().unwrap();
+        nonblocking(input.as_fd());
+        let sender = sinew(&[flags, &["exec:cat"]].concat())
+            .stdin(input)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        writer.write_all(b"one\n").unwrap();
+        // So that it finds nothing to read once.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        writer.write_all(b"two\n").unwrap();
+        drop(writer);
+        let output = sender.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(output.stdout, b"one\ntwo\n");
+    }
+
+    let (mut reader, output) = std::io::pipe().unwrap();
+    nonblocking(output.as_fd());
+    let mut receiver = sinew(&["recv", "exec:seq 100000"])
+        .stdout(output)
+        .spawn()
+        .unwrap();
+    // So that the pipe is full once.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed).unwrap();
+    assert!(receiver.wait().unwrap().success());
+    assert_eq!(printed.lines().count(), 100_000);
+}

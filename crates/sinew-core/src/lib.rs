@@ -16,6 +16,7 @@ mod attributes;
 mod error;
 mod fd;
 mod framing;
+mod inherited;
 pub mod interrupt;
 mod limit;
 mod message;
@@ -41,6 +42,7 @@ pub use fd::AsyncIo;
 pub use framing::{
     BorrowedFrame, FrameCodec, FrameEncoder, FrameReader, FrameWriter, Framing, Stage, TokioCodec,
 };
+pub use inherited::{is_taken, take_inherited};
 pub use limit::check_file_size;
 pub use message::{Credentials, Message};
 pub use messages::Messages;

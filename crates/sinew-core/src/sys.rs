@@ -1,18 +1,18 @@
-//! The unsafe code of this crate: registering a descriptor with Tokio, and ftok(3).
+//! The unsafe code of this crate: registering a descriptor with Tokio, inherited descriptors, ftok(3).
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -124,6 +124,32 @@ impl<T: AsFd> AsyncIo<T> {
         // SAFETY: the caller's promise is the same.
         unsafe { register(inner, interest) }
     }
+}
+
+/// Takes an open descriptor that `check` says was inherited, and makes it close-on-exec. A standard
+/// stream is duplicated.
+///
+/// `check` refuses what is close-on-exec, since something in this process owns it. The caller holds a
+/// lock, so that no two calls check the same descriptor.
+pub(crate) fn take_inherited(
+    number: RawFd,
+    check: impl FnOnce(BorrowedFd<'_>, FdFlags) -> Result<(), Error>,
+) -> Result<OwnedFd, Error> {
+    let failed = |errno: Errno| Error::from_raw_os_error("fcntl", errno.raw_os_error());
+    if number < 0 {
+        return Err(failed(Errno::BADF));
+    }
+    // SAFETY: the number is not -1, and it is only used once fcntl(2) has said that it is open.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    let flags = rustix::io::fcntl_getfd(fd).map_err(failed)?;
+    check(fd, flags)?;
+    if number <= 2 {
+        return rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(failed);
+    }
+    rustix::io::fcntl_setfd(fd, flags | FdFlags::CLOEXEC).map_err(failed)?;
+    // SAFETY: it is open and was inherited, so that nothing in this process owns it. It is
+    // close-on-exec from now on, so that it is not taken twice.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// ftok(3), the C library's own.

@@ -541,6 +541,18 @@ const BAD: &[(&str, usize, &str, &str)] = &[
         "unknown bus `sesion`; did you mean `session`?",
     ),
     (
+        "sysvmq:0?create",
+        7,
+        "0",
+        "key 0 is IPC_PRIVATE, which makes a new object that no other process finds; write another key, such as 0x5e1f, or `id=` and the number of an object",
+    ),
+    (
+        "sysvsem:0x0/0",
+        8,
+        "0x0",
+        "key 0 is IPC_PRIVATE, which makes a new object that no other process finds; write another key, such as 0x5e1f, or `id=` and the number of an object",
+    ),
+    (
         "dbus::path=/x",
         5,
         ":path=/x",
@@ -620,8 +632,8 @@ fn rest(scheme: Scheme) -> BoxedStrategy<OsString> {
     };
     let sysv = || {
         prop_oneof![
-            any::<u32>().prop_map(|key| format!("0x{key:x}").into()),
-            any::<u32>().prop_map(|key| key.to_string().into()),
+            (1..=u32::MAX).prop_map(|key| format!("0x{key:x}").into()),
+            (1..=u32::MAX).prop_map(|key| key.to_string().into()),
             (0..i32::MAX).prop_map(|id| format!("id={id}").into()),
             bytes_without_nul(0..40)
                 .prop_map(|path| OsString::from_vec([b"/a", path.as_bytes()].concat())),

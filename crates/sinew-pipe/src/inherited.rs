@@ -1,11 +1,12 @@
 //! Descriptors that come from elsewhere, whose open file descriptions others may share.
 
 use std::fs::File;
+use std::future::poll_fn;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, OFlags};
-use rustix::io::Errno;
-use sinew_core::{AsyncIo, Error, ErrorKind};
+use sinew_core::{AsyncIo, Error, ErrorKind, take_inherited};
 use tokio::io::Interest;
 
 use crate::sys::{self, How};
@@ -21,28 +22,37 @@ pub(crate) enum Kind {
 ///
 /// # Errors
 ///
-/// `EBADF` if it is not open, [`InvalidInput`](ErrorKind::InvalidInput) if it is one that the program has
-/// opened itself or taken already.
+/// As for [`take_inherited`].
 pub fn inherited(number: i32) -> Result<OwnedFd, Error> {
-    take(number).map_err(|error| named(error, number))
+    take_inherited(number, |_| true).map_err(|error| named(error, number))
 }
 
-pub(crate) fn take(number: i32) -> Result<OwnedFd, Error> {
-    match sys::take_inherited(number) {
-        Ok(Some(fd)) => Ok(fd),
-        Ok(None) => Err(Error::new(ErrorKind::InvalidInput, "open")
-            .with_reason("this process was not started with that descriptor, or has it in use")
-            .with_remedy("redirect it when starting the process, as in `3< file`")),
-        Err(error) => {
-            let error = Error::from_io("fcntl", error);
-            Err(if error.errno() == Some(Errno::BADF.raw_os_error()) {
-                error
-                    .with_kind(ErrorKind::InvalidInput)
-                    .with_reason("the descriptor is not open")
-                    .with_remedy("redirect it when starting the process, as in `3< file`")
-            } else {
-                error
-            })
+/// Accepts a connection if `fd` is a socket that listens, and closes that socket then. Another
+/// descriptor comes back as it is.
+///
+/// The socket is made non-blocking, in all processes that share it, since accept(2) has no flag for
+/// one call.
+///
+/// # Errors
+///
+/// Those of accept(2) and epoll(7).
+///
+/// # Cancel safety
+///
+/// Not cancel safe: the descriptor is closed with the future.
+pub async fn accepted(fd: OwnedFd) -> Result<OwnedFd, Error> {
+    if !sys::is_listening(fd.as_fd()) {
+        return Ok(fd);
+    }
+    sys::set_nonblocking(fd.as_fd()).map_err(|error| Error::from_io("fcntl", error))?;
+    let listener = AsyncIo::with_interest(fd, Interest::READABLE)?;
+    loop {
+        let accepted = poll_fn(|cx| listener.poll_read_with(cx, |fd| sys::accept(fd.as_fd())));
+        match accepted.await {
+            Ok(peer) => return Ok(peer),
+            // The peer has gone before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(Error::from_io("accept", error)),
         }
     }
 }
@@ -77,6 +87,11 @@ pub(crate) fn classify(fd: OwnedFd, access: OFlags) -> Result<Kind, Error> {
         FileType::Directory => Err(Error::new(ErrorKind::InvalidInput, "open")
             .with_reason("it is a directory, which has no messages")
             .with_remedy("name a pipe, a file, a terminal or a socket")),
+        FileType::Socket if sys::is_listening(fd.as_fd()) => {
+            Err(Error::new(ErrorKind::InvalidInput, "open")
+                .with_reason("it is a socket that listens, which has no messages")
+                .with_remedy("give it to `pipe::accepted` first, or open an `fd:` address"))
+        }
         FileType::Socket => Ok(Kind::Polled(fd, How::Socket)),
         _ if file_type == FileType::Fifo || sys::is_terminal(fd.as_fd()) => {
             // Even if `O_NONBLOCK` is set: who shares the description could take it away.

@@ -56,7 +56,7 @@ mod writer;
 pub use child::{ChildReceiver, ChildSender, pass_fd};
 pub use command::command;
 pub use gift::{Gift, Pages};
-pub use inherited::inherited;
+pub use inherited::{accepted, inherited};
 pub use options::{Options, pair};
 pub use packet::{PIPE_BUF, PacketReceiver, PacketSender};
 pub use reader::Reader;

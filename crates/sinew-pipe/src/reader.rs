@@ -76,8 +76,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Of kind [`InvalidInput`](sinew_core::ErrorKind::InvalidInput) for a directory, or a descriptor that
-    /// is not open for reading; the limits of open(2) and epoll(7).
+    /// Of kind [`InvalidInput`](sinew_core::ErrorKind::InvalidInput) for a directory, a socket that
+    /// listens, or a descriptor that is not open for reading; the limits of open(2) and epoll(7).
     ///
     /// # Panics
     ///
@@ -106,10 +106,9 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// `EBADF` if it is not open, [`InvalidInput`](sinew_core::ErrorKind::InvalidInput) if it is one that
-    /// the program has opened itself or taken already; and as for [`from_fd`](Self::from_fd).
+    /// As for [`take_inherited`](sinew_core::take_inherited), and as for [`from_fd`](Self::from_fd).
     pub fn inherited(number: i32) -> Result<Self, Error> {
-        inherited::take(number)
+        inherited::inherited(number)
             .and_then(Self::from_fd)
             .map_err(|error| inherited::named(error, number))
     }

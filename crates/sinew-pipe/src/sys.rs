@@ -2,14 +2,14 @@
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice, IsTerminal};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::os::unix::thread::JoinHandleExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use rustix::buffer::Buffer;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, FdFlags};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use rustix::pipe::{IoSliceRaw, PipeFlags, SpliceFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use tokio::io::ReadBuf;
@@ -42,6 +42,15 @@ pub(crate) fn pipe(packets: bool) -> io::Result<(OwnedFd, OwnedFd)> {
         PipeFlags::empty()
     };
     Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC | direct)?)
+}
+
+/// Whether it is a socket that connections are accepted from.
+pub(crate) fn is_listening(fd: BorrowedFd<'_>) -> bool {
+    rustix::net::sockopt::socket_acceptconn(fd) == Ok(true)
+}
+
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?)
 }
 
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
@@ -310,31 +319,6 @@ pub(crate) fn interrupt<T>(thread: JoinHandle<T>) {
         pause = (pause * 2).min(Duration::from_millis(100));
     }
     let _gone = thread.join();
-}
-
-/// Takes a descriptor that this process was started with; `None` if it was not.
-///
-/// What a Rust program opens is closed on exec, so what is not closed on exec was inherited. Standard
-/// streams are duplicated instead, since the program goes on using them.
-pub(crate) fn take_inherited(number: RawFd) -> io::Result<Option<OwnedFd>> {
-    static TAKING: Mutex<()> = Mutex::new(());
-    let _taking = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    if number < 0 {
-        return Err(Errno::BADF.into());
-    }
-    // SAFETY: the descriptor is only asked about, and not used if it is not open.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    let flags = rustix::io::fcntl_getfd(borrowed)?;
-    if number <= 2 {
-        return Ok(Some(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?));
-    }
-    if flags.contains(FdFlags::CLOEXEC) {
-        return Ok(None);
-    }
-    rustix::io::fcntl_setfd(borrowed, flags | FdFlags::CLOEXEC)?;
-    // SAFETY: it is open and was inherited, so nothing in this process owns it; it is closed on exec
-    // from now on, so that it is not taken twice.
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
 /// Has `command` give its process `fd` as descriptor `number`.

@@ -78,7 +78,7 @@ impl Writer {
     ///
     /// As for [`Reader::inherited`](crate::Reader::inherited).
     pub fn inherited(number: i32) -> Result<Self, Error> {
-        inherited::take(number)
+        inherited::inherited(number)
             .and_then(Self::from_fd)
             .map_err(|error| inherited::named(error, number))
     }

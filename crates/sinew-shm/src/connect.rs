@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 use sinew_core::time::sleep;
-use sinew_core::{Error, ErrorKind, UnixEndpoint as Endpoint};
+use sinew_core::{Error, ErrorKind, UnixEndpoint as Endpoint, take_inherited};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
@@ -171,9 +171,10 @@ impl Options {
         let value = std::env::var(INHERITED_FD).ok();
         let socket = value.as_deref().and_then(parse_inherited);
         let socket = socket.and_then(|(fd, inode)| {
-            sys::take_inherited(fd, |fd| {
-                socket::is_seqpacket(fd) && socket::inode(fd) == Ok(inode)
+            take_inherited(fd, |fd| {
+                fd.as_raw_fd() > 2 && socket::is_seqpacket(fd) && socket::inode(fd) == Ok(inode)
             })
+            .ok()
         });
         let Some(socket) = socket else {
             let value = value.as_deref().unwrap_or("not set");

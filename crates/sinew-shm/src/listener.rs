@@ -134,7 +134,7 @@ impl Options {
         let endpoint = endpoint.into();
         self.layout()?;
         self.checked_threshold(self.capacity)?;
-        let (socket, path) = bind_unix(&endpoint, self.mode, Some(BACKLOG), socket::new).await?;
+        let (socket, path) = bind_unix(&endpoint, self.mode, Some(BACKLOG), socket::new)?;
         // Inherited by those that are accepted.
         socket::pass_fds(socket.as_fd(), false);
         Ok(Listener {

@@ -1,15 +1,11 @@
 //! The unsafe code of this crate.
-#![allow(
-    unsafe_code,
-    reason = "raw memory, inherited descriptors, and code between fork and exec"
-)]
+#![allow(unsafe_code, reason = "raw memory, and code between fork and exec")]
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use bytes::Bytes;
 use rustix::io::FdFlags;
@@ -205,26 +201,6 @@ pub(crate) fn inherit(command: &mut std::process::Command, fd: OwnedFd) {
     unsafe {
         command.pre_exec(move || Ok(rustix::io::fcntl_setfd(&fd, FdFlags::empty())?));
     }
-}
-
-/// Takes a descriptor over that this process inherited, if `is_right` says that it is the one meant.
-///
-/// `None` if it was taken before, is not open, or is something else.
-pub(crate) fn take_inherited(fd: RawFd, is_right: impl Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
-    static TAKEN: AtomicI32 = AtomicI32::new(-1);
-    if fd <= 2 || TAKEN.swap(fd, Ordering::SeqCst) == fd {
-        return None;
-    }
-    // SAFETY: only asked whether it is open, and given back unless it is the one that the parent put
-    // there for this purpose; the swap above makes sure that it is taken once.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    if rustix::io::fcntl_getfd(&fd).is_err() || !is_right(&fd) {
-        let _not_ours = std::os::fd::IntoRawFd::into_raw_fd(fd);
-        return None;
-    }
-    rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC).ok()?;
-    debug_assert!(fd.as_fd().as_raw_fd() > 2);
-    Some(fd)
 }
 
 /// A descriptor that a stranger made, so that its close may block: dropping it hands it to the

@@ -5,12 +5,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use libc::c_int;
-use rustix::io::FdFlags;
 use rustix::net::RecvFlags;
 use sinew_core::{Credentials, UnixEndpoint};
 use tokio::io::ReadBuf;
@@ -349,22 +348,4 @@ pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<c_int> {
         0 => Ok(count),
         _ => Err(io::Error::last_os_error()),
     }
-}
-
-/// Takes a descriptor over that this process inherited. `None` if it is not open.
-///
-/// The caller makes sure that it is meant for this process, by the protocol of sd_listen_fds(3), and
-/// takes it once.
-pub(crate) fn take_inherited(fd: RawFd) -> Option<OwnedFd> {
-    if fd <= 2 {
-        return None;
-    }
-    // SAFETY: only asked whether it is open.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    rustix::io::fcntl_getfd(borrowed).ok()?;
-    rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC).ok()?;
-    // SAFETY: it is open, this process was given it to own, and it is taken once.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    debug_assert!(fd.as_fd().as_raw_fd() > 2);
-    Some(fd)
 }

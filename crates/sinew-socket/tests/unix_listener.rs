@@ -174,6 +174,57 @@ async fn sockets_that_listen_already() {
     assert!(path.exists());
 }
 
+/// Others share the open file description of a socket that was inherited.
+#[tokio::test]
+async fn connected_sockets_stay_in_blocking_mode() {
+    use rustix::fs::{OFlags, fcntl_getfl};
+    let is_blocking = |fd: &OwnedFd| !fcntl_getfl(fd).unwrap().contains(OFlags::NONBLOCK);
+    let both = |pair: (
+        std::os::unix::net::UnixStream,
+        std::os::unix::net::UnixStream,
+    )| { (OwnedFd::from(pair.0), OwnedFd::from(pair.1)) };
+    let (one, other) = both(std::os::unix::net::UnixStream::pair().unwrap());
+    let shared = one.try_clone().unwrap();
+    let mut left = stream::Options::new().connection_on(one).unwrap();
+    let mut right = stream::Options::new().connection_on(other).unwrap();
+    assert!(is_blocking(&shared));
+    left.send("hello").await.unwrap();
+    assert_eq!(right.recv().await.unwrap().unwrap().payload(), "hello");
+    // Neither end waits in a system call, for messages or for room.
+    assert!(right.recv().now_or_never().is_none());
+    while left.try_send(vec![1; 10_000]).is_ok() {}
+    assert!(is_blocking(&shared));
+
+    let (one, other) = UnixDatagram::pair().unwrap();
+    let shared = OwnedFd::from(one.try_clone().unwrap());
+    let mut left = datagram::Options::new().socket_on(one).unwrap();
+    let mut right = datagram::Options::new().socket_on(other).unwrap();
+    left.send("hello").await.unwrap();
+    assert_eq!(right.recv().await.unwrap().payload(), "hello");
+    assert!(right.recv().now_or_never().is_none());
+    while left.try_send(vec![1; 10_000]).is_ok() {}
+    assert!(is_blocking(&shared));
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let one = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (other, _) = listener.accept().unwrap();
+    let shared = OwnedFd::from(one.try_clone().unwrap());
+    let options = sinew_socket::tcp::Options::new();
+    let mut left = options.connection_on(one).unwrap();
+    let mut right = options.connection_on(other).unwrap();
+    left.send("hello").await.unwrap();
+    assert_eq!(right.recv().await.unwrap().unwrap(), "hello");
+    assert!(right.recv().now_or_never().is_none());
+    while left.try_send(vec![1; 10_000]).is_ok() {}
+    assert!(is_blocking(&shared));
+
+    let one = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let shared = OwnedFd::from(one.try_clone().unwrap());
+    let mut socket = sinew_socket::udp::Options::new().socket_on(one).unwrap();
+    assert!(socket.recv().now_or_never().is_none());
+    assert!(is_blocking(&shared));
+}
+
 #[tokio::test]
 async fn connecting_to_nothing() {
     let directory = tempfile::tempdir().unwrap();

@@ -141,6 +141,37 @@ async fn fd() {
 }
 
 #[tokio::test]
+async fn a_socket_that_listens_is_accepted_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let number = inherit(listener);
+    let receiving = tokio::spawn(async move {
+        let stream = sinew::open_receiver(&address(format!("fd:{number}"))).await;
+        payloads(stream.unwrap()).await
+    });
+    let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    client.write_all(b"one\ntwo\n").unwrap();
+    drop(client);
+    assert_eq!(bounded(receiving).await.unwrap(), ["one", "two"]);
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let number = inherit(listener);
+    let client = std::thread::spawn(move || {
+        let mut client = std::net::TcpStream::connect(at).unwrap();
+        std::io::copy(&mut client.try_clone().unwrap(), &mut client).unwrap();
+    });
+    let listening = address(format!("fd:{number}"));
+    let (mut sink, mut stream) = bounded(sinew::open(&listening)).await.unwrap();
+    sink.send(Message::from("an echo")).await.unwrap();
+    let answer = bounded(stream.next()).await.unwrap().unwrap();
+    assert_eq!(answer.payload(), "an echo");
+    drop((sink, stream));
+    client.join().unwrap();
+}
+
+#[tokio::test]
 async fn fifo() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("f");

@@ -37,6 +37,7 @@ async fn main() {
             half(&mut bytes).await;
         }
         ["activated"] => activated().await,
+        ["lied-to"] => lied_to(),
         ["shortage", "accept", path] => accepts_without_numbers(path).await,
         ["shortage", "recv", path] => receives_without_numbers(path).await,
         ["flood", path, count] => {
@@ -107,6 +108,19 @@ async fn activated() {
                 socket.send(message).await.unwrap();
             }
         }
+    }
+    print("done");
+}
+
+/// Opens files, of which one has the number that `LISTEN_FDS` promises.
+fn lied_to() {
+    let files = [(); 3].map(|()| std::fs::File::open("/proc/self/cmdline").unwrap());
+    let error = inherited_listeners().unwrap_err();
+    print(error);
+    for mut file in files {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut file, &mut text).unwrap();
+        assert!(text.contains("lied-to"), "{text}");
     }
     print("done");
 }

@@ -9,7 +9,8 @@ use super::value::is_decimal;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SysvTarget<'a> {
-    /// By a key: `0x5e1f`, or decimal. Key 0 is `IPC_PRIVATE`, a new object each time.
+    /// By a key: `0x5e1f`, or decimal. No address has key 0, `IPC_PRIVATE`, which makes a new object
+    /// each time.
     Key(i32),
     /// By the kernel's id: `id=3`.
     Id(i32),
@@ -43,9 +44,16 @@ pub(super) fn target(rest: &[u8]) -> Result<SysvTarget<'_>, Fault> {
         None if is_decimal(text) => text.parse().ok(),
         _ => None,
     };
-    // A key_t is signed, but written unsigned by ipcs(1) and everyone else.
-    key.map(|key| SysvTarget::Key(key.cast_signed()))
-        .ok_or_else(|| not_a_key(whole, text))
+    match key {
+        None => Err(not_a_key(whole, text)),
+        Some(0) => Err(Fault::new(
+            whole,
+            "key 0 is IPC_PRIVATE, which makes a new object that no other process finds",
+        )
+        .remedy("write another key, such as 0x5e1f, or `id=` and the number of an object")),
+        // A key_t is signed, but written unsigned by ipcs(1) and everyone else.
+        Some(key) => Ok(SysvTarget::Key(key.cast_signed())),
+    }
 }
 
 /// As [`target`], with the index of one semaphore after a slash.

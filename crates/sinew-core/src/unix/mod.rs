@@ -2,6 +2,7 @@
 
 mod bind;
 mod endpoint;
+mod lock;
 
 pub use bind::{BoundPath, bind_unix};
 pub use endpoint::UnixEndpoint;

@@ -353,7 +353,7 @@ impl Options {
     }
 }
 
-/// Makes sure that a descriptor is a TCP socket, in non-blocking mode.
+/// Makes sure that a descriptor is a TCP socket, and one that listens non-blocking.
 fn check(socket: &OwnedFd, listening: bool, operation: &'static str) -> Result<(), Error> {
     let fd = socket.as_fd();
     let family = sockopt::socket_domain(fd);
@@ -361,7 +361,11 @@ fn check(socket: &OwnedFd, listening: bool, operation: &'static str) -> Result<(
         && sockopt::socket_type(fd) == Ok(SocketType::STREAM)
         && sockopt::socket_acceptconn(fd) == Ok(listening);
     if is_right {
-        return unix::set_nonblocking(fd, operation);
+        return match listening {
+            true => unix::set_nonblocking(fd, operation),
+            // Other processes may share it, and their calls would fail with EAGAIN.
+            false => Ok(()),
+        };
     }
     Err(
         Error::new(ErrorKind::InvalidInput, operation).with_reason(match listening {

@@ -7,7 +7,7 @@ use sinew_core::{Error, ErrorKind};
 use socket2::{Domain, Socket as RawSocket, Type};
 
 use super::{Interface, Socket};
-use crate::{failure, unix};
+use crate::failure;
 
 /// How sockets are made.
 ///
@@ -232,7 +232,7 @@ impl Options {
         .await
     }
 
-    /// Takes a UDP socket over, such as an [inherited](unix::inherited_listeners) one.
+    /// Takes a UDP socket over, such as an [inherited](crate::unix::inherited_listeners) one.
     ///
     /// # Errors
     ///
@@ -247,7 +247,6 @@ impl Options {
             return Err(Error::new(ErrorKind::InvalidInput, "socket")
                 .with_reason("the descriptor is no UDP socket"));
         }
-        unix::set_nonblocking(fd, "socket")?;
         Socket::new(socket, "inherited", self)
     }
 

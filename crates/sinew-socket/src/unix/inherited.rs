@@ -1,21 +1,15 @@
 //! Listeners that the process was started with.
 
-use std::collections::BTreeSet;
 use std::env;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::net::SocketType;
-use sinew_core::{Error, ErrorKind};
-
-use crate::sys;
+use sinew_core::{Error, ErrorKind, is_taken, take_inherited};
 
 /// The first descriptor that is passed: `SD_LISTEN_FDS_START`.
 const START: RawFd = 3;
 /// More than any service has.
 const MOST: i32 = 4096;
-
-static TAKEN: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
 
 /// A socket that the process was started with, by systemd or whatever speaks its protocol.
 ///
@@ -58,7 +52,7 @@ impl From<Inherited> for OwnedFd {
 /// The sockets that this process was started with, by the protocol of [sd_listen_fds(3)]: `LISTEN_FDS`
 /// of them from descriptor 3 on, meant for the process `LISTEN_PID`, with the names `LISTEN_FDNAMES`.
 ///
-/// Each is taken once: a second call gives those that are left, which is none. They are made
+/// Each is taken once, by [`take_inherited`]: a second call gives those that are left, which is none. They are made
 /// close-on-exec. The variables stay as they are, as changing them is not sound beside other threads;
 /// their `LISTEN_PID` keeps children from taking them for theirs.
 ///
@@ -67,7 +61,7 @@ impl From<Inherited> for OwnedFd {
 /// # Errors
 ///
 /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) if the variables make no sense, or a descriptor
-/// that they promise is not open.
+/// that they promise is not open, is no socket, or is one that the program has opened itself.
 ///
 /// # Examples
 ///
@@ -93,18 +87,17 @@ pub fn inherited_listeners() -> Result<Vec<Inherited>, Error> {
         variable("LISTEN_FDNAMES").as_deref(),
         std::process::id(),
     )?;
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut listeners = Vec::new();
     for (fd, name) in passed {
-        if !taken.insert(fd) {
+        if is_taken(fd) {
             continue;
         }
-        let fd = sys::take_inherited(fd).ok_or_else(|| {
-            invalid(format!(
-                "LISTEN_FDS promises descriptor {fd}, which is not open"
-            ))
+        let is_socket = |fd: BorrowedFd<'_>| rustix::net::sockopt::socket_type(fd).is_ok();
+        let fd = take_inherited(fd, is_socket).map_err(|error| {
+            error
+                .with_detail(format!("LISTEN_FDS promises the socket {fd}"))
+                .with_remedy("check how the process is started: see sd_listen_fds(3)")
         })?;
-        debug_assert!(fd.as_raw_fd() >= START);
         listeners.push(Inherited { fd, name });
     }
     Ok(listeners)

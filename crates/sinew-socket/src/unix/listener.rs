@@ -30,8 +30,7 @@ impl Admission {
         backlog: i32,
         policy: Policy,
     ) -> Result<Self, Error> {
-        let (socket, path) =
-            bind_unix(&endpoint, mode, Some(backlog), || setup.socket(kind)).await?;
+        let (socket, path) = bind_unix(&endpoint, mode, Some(backlog), || setup.socket(kind))?;
         Ok(Self {
             _path: path,
             acceptor: Acceptor::new(socket, endpoint.to_string())?,

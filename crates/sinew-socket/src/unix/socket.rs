@@ -97,7 +97,7 @@ impl Setup {
     }
 }
 
-/// Makes sure that a descriptor is a Unix socket of this type, in non-blocking mode.
+/// Makes sure that a descriptor is a Unix socket of this type, and one that listens non-blocking.
 pub(crate) fn check(
     socket: impl AsFd,
     kind: SocketType,
@@ -109,7 +109,11 @@ pub(crate) fn check(
         && sockopt::socket_type(socket) == Ok(kind)
         && listening.is_none_or(|listening| sockopt::socket_acceptconn(socket) == Ok(listening));
     if is_right {
-        return set_nonblocking(socket, operation);
+        return match listening {
+            Some(true) => set_nonblocking(socket, operation),
+            // Other processes may share it, and their calls would fail with EAGAIN.
+            _ => Ok(()),
+        };
     }
     let name = match kind {
         SocketType::STREAM => "SOCK_STREAM",

@@ -79,7 +79,7 @@ macro_rules! dispatch {
 /// |---|---|---|
 /// | `listen`, `connect` | [`open_receiver`] listens, [`open_sender`] and [`open`] connect | which of the two this end does |
 /// | `timeout` | 5 s to connect, for ever to listen | how long to wait for the other end |
-/// | `mode` | what the umask leaves of 666 | permissions of the path: who may write, may connect |
+/// | `mode` | what the umask leaves of 777 | permissions of the path: who may write, may connect |
 /// | `capacity` | `256K` | bytes of the ring in which this end sends, a power of two |
 /// | `threshold` | a quarter of `capacity` | the longest message that travels in the ring |
 /// | `max-message` | `1G` | the longest message that this end receives |
@@ -143,7 +143,8 @@ macro_rules! dispatch {
 ///
 /// A descriptor that this process was started with: a pipe, and for `lines` and `length` also a file, a
 /// terminal or a socket. From 3 on it is taken, once, and closed with what is opened; 0, 1 and 2 stay open
-/// besides. To [`open`] it for both directions, it has to have both. The parameters are those of `exec:`.
+/// besides. From a socket that listens, one connection is accepted, and the socket is closed. To
+/// [`open`] it for both directions, it has to have both. The parameters are those of `exec:`.
 ///
 /// # `fifo:`
 ///
@@ -169,7 +170,7 @@ macro_rules! dispatch {
 /// | `timeout` | 5 s to connect, for ever to listen | how long to wait for the other end |
 /// | `framing` | `length` | not `unix-seqpacket:`; `lines` or `none` (bytes as they are) for socat, nc and others that know nothing of lengths |
 /// | `max-message` | `16M`, `256K` for packets | the longest message that this end receives (and sends, where it is framed) |
-/// | `mode` | what the umask leaves of 666 | not `tcp:`; permissions of the path: who may write, may connect |
+/// | `mode` | what the umask leaves of 777 | not `tcp:`; permissions of the path: who may write, may connect |
 /// | `credentials` | no | not `tcp:`; whether each message that is received says who sent it |
 /// | `nodelay` | no | `tcp:`; send small messages at once |
 /// | `keepalive` | no | `tcp:`; probe a silent peer after this long, and then three times, as far apart (75 s at most) |

@@ -2,10 +2,12 @@
 
 use std::os::unix::process::CommandExt;
 
+use std::os::fd::OwnedFd;
+
 use sinew_core::{
     Address, BoxSink, BoxStream, Error, ErrorKind, Framing, MessageSink, MessageStream, Scheme,
 };
-use sinew_pipe::{Options, Reader, Writer, command, fifo, inherited};
+use sinew_pipe::{Options, Reader, Writer, accepted, command, fifo, inherited};
 
 use super::parameters::{invalid, named};
 
@@ -22,8 +24,7 @@ pub(super) async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Erro
     match address.scheme() {
         Scheme::Exec => exec(address),
         Scheme::Fd => {
-            let number = number(address)?;
-            let fd = inherited(number)?;
+            let fd = descriptor(address).await?;
             let other = fd.try_clone();
             let other = other.map_err(|error| Error::from_io("fcntl", error))?;
             Ok((
@@ -47,7 +48,10 @@ pub(super) async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Erro
 pub(super) async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
     match address.scheme() {
         Scheme::Exec => exec_sender(address),
-        Scheme::Fd => sink(address, Writer::inherited(number(address)?)?),
+        Scheme::Fd => {
+            let writer = Writer::from_fd(descriptor(address).await?);
+            sink(address, writer.map_err(|error| named(error, address))?)
+        }
         _ => sink(
             address,
             fifo_options(address)?.writer(address.rest()).await?,
@@ -58,7 +62,10 @@ pub(super) async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
 pub(super) async fn open_receiver(address: &Address) -> Result<BoxStream, Error> {
     match address.scheme() {
         Scheme::Exec => exec_receiver(address),
-        Scheme::Fd => stream(address, Reader::inherited(number(address)?)?),
+        Scheme::Fd => {
+            let reader = Reader::from_fd(descriptor(address).await?);
+            stream(address, reader.map_err(|error| named(error, address))?)
+        }
         _ => stream(
             address,
             fifo_options(address)?.reader(address.rest()).await?,
@@ -174,6 +181,12 @@ fn fifo_options(address: &Address) -> Result<fifo::Options, Error> {
         options = options.timeout(timeout);
     }
     Ok(options)
+}
+
+/// The descriptor that was inherited, or the first connection of one that listens.
+async fn descriptor(address: &Address) -> Result<OwnedFd, Error> {
+    let fd = inherited(number(address)?)?;
+    accepted(fd).await.map_err(|error| named(error, address))
 }
 
 fn number(address: &Address) -> Result<i32, Error> {

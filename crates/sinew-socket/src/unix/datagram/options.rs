@@ -18,7 +18,7 @@ use crate::unix::socket::{self, Setup};
 /// | [`max_message`](Self::max_message) | 256 KiB | |
 /// | [`max_fds`](Self::max_fds) | 253 | 253, `SCM_MAX_FD` |
 /// | [`credentials`](Self::credentials) | no | |
-/// | [`mode`](Self::mode) | what the umask leaves of 666 | permission bits |
+/// | [`mode`](Self::mode) | what the umask leaves of 777 | permission bits |
 /// | [`send_buffer`](Self::send_buffer) | net.core.wmem_default | net.core.wmem_max |
 ///
 /// # Examples
@@ -130,12 +130,11 @@ impl Options {
         self
     }
 
-    async fn bound(&self, endpoint: &UnixEndpoint) -> Result<(OwnedFd, Option<BoundPath>), Error> {
+    fn bound(&self, endpoint: &UnixEndpoint) -> Result<(OwnedFd, Option<BoundPath>), Error> {
         let setup = self.setup;
         bind_unix(endpoint, self.mode, None, || {
             setup.socket(SocketType::DGRAM)
         })
-        .await
     }
 
     /// A socket at a path, or at an abstract name that begins with `@`.
@@ -153,7 +152,7 @@ impl Options {
     /// Cancel safe: dropped before it is ready, it leaves nothing behind.
     pub async fn bind(&self, endpoint: impl Into<UnixEndpoint>) -> Result<Socket, Error> {
         let endpoint = endpoint.into();
-        let (socket, path) = self.bound(&endpoint).await?;
+        let (socket, path) = self.bound(&endpoint)?;
         Socket::new(socket, path, endpoint.to_string(), self)
     }
 
@@ -173,7 +172,7 @@ impl Options {
         let endpoint = endpoint.into();
         let addr = endpoint.to_socket_addr("connect")?;
         let (socket, path) = match &self.local {
-            Some(local) => self.bound(local).await?,
+            Some(local) => self.bound(local)?,
             None => (self.setup.socket(SocketType::DGRAM)?, None),
         };
         let begun = Instant::now();

@@ -18,7 +18,7 @@ use crate::unix::socket::{self, Setup};
 /// | [`max_message`](Self::max_message) | 256 KiB | |
 /// | [`max_fds`](Self::max_fds) | 253 | 253, `SCM_MAX_FD` |
 /// | [`credentials`](Self::credentials) | no | |
-/// | [`mode`](Self::mode) | what the umask leaves of 666 | permission bits |
+/// | [`mode`](Self::mode) | what the umask leaves of 777 | permission bits |
 /// | [`backlog`](Self::backlog) | 1024 | net.core.somaxconn |
 /// | [`send_buffer`](Self::send_buffer) | net.core.wmem_default | net.core.wmem_max |
 ///

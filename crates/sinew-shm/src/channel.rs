@@ -79,6 +79,17 @@ impl Channel {
         (self.sender, self.receiver)
     }
 
+    /// The sender alone. The other direction is closed: a peer that sends is told so.
+    pub fn into_sender(self) -> Sender {
+        self.sender
+    }
+
+    /// The receiver alone. The other direction is closed: a peer that receives gets `None`.
+    pub fn into_receiver(mut self) -> Receiver {
+        self.sender.close_unused();
+        self.receiver
+    }
+
     /// The half that sends.
     pub fn sender(&mut self) -> &mut Sender {
         &mut self.sender

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use rustix::io::Errno;
@@ -15,6 +16,7 @@ use tokio::task::coop;
 
 use crate::failure;
 use crate::outlet::{self, Outlet};
+use crate::unix::unread;
 
 /// Never blocks, whatever others do to the open file, and never a signal.
 pub(crate) const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
@@ -27,6 +29,8 @@ pub(crate) struct Link {
     /// Waited for to read; those who write have an [`Outlet`].
     pub(crate) fd: AsyncIo<OwnedFd>,
     pub(crate) address: Arc<str>,
+    /// Whether the kernel has said, which it does once, that the connection was reset.
+    reset: AtomicBool,
 }
 
 impl Link {
@@ -36,7 +40,20 @@ impl Link {
             fd: AsyncIo::with_interest(fd, Interest::READABLE)
                 .map_err(|error| error.with_address(&address))?,
             address,
+            reset: AtomicBool::new(false),
         }))
+    }
+
+    pub(crate) fn was_reset(&self) -> bool {
+        self.reset.load(Ordering::Relaxed)
+    }
+
+    /// The error of a system call on this connection.
+    pub(crate) fn failed(&self, operation: &'static str, error: io::Error) -> Error {
+        if Errno::from_io_error(&error) == Some(Errno::CONNRESET) {
+            self.reset.store(true, Ordering::Relaxed);
+        }
+        self.named(failure::of_connection(operation, error))
     }
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
@@ -105,6 +122,11 @@ impl WriteIo {
         }
     }
 
+    /// Ready once the peer, of a Unix socket, has read everything.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        unread::poll_read(&mut self.outlet, cx, &self.link)
+    }
+
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -132,7 +154,7 @@ impl WriteIo {
                 }
                 Ok(count)
             }
-            Err(error) => Err(link.named(failure::of_connection("send", error)).into()),
+            Err(error) => Err(link.failed("send", error).into()),
         })
     }
 }

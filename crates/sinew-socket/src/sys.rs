@@ -340,8 +340,9 @@ pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Bytes that a TCP peer's host has not acknowledged.
-pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<c_int> {
+/// Of TCP: bytes that the peer's host has not acknowledged. Of a Unix socket: bytes of memory in which
+/// the kernel keeps what the peer has not read.
+pub(crate) fn unsent(socket: BorrowedFd<'_>) -> io::Result<c_int> {
     let mut count: c_int = 0;
     // SAFETY: SIOCOUTQ, which has the number of TIOCOUTQ, writes one int.
     match unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) } {

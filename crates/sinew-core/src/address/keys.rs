@@ -19,6 +19,7 @@ const fn flag(name: &'static str) -> Key {
 
 const FRAMING: Kind = Kind::Choice(&["lines", "length", "none"]);
 const PIPE_FRAMING: Kind = Kind::Choice(&["lines", "length", "none", "packet"]);
+const PEERS: Kind = Kind::Choice(&["one", "many"]);
 const WAIT: Kind = Kind::Choice(&["adaptive", "park", "spin"]);
 const EVENTS: Kind = Kind::Choices(&[
     "access",
@@ -73,7 +74,9 @@ const SHM: &[Key] = &[
     flag("connect"),
     flag("listen"),
     key("max-message", Kind::Size),
+    key("max-peers", Kind::Integer(1, 65_535)),
     key("mode", Kind::Mode),
+    key("peers", PEERS),
     key("threshold", Kind::Size),
     key("timeout", Kind::Duration),
     key("wait", WAIT),
@@ -120,7 +123,9 @@ const UNIX: &[Key] = &[
     key("framing", FRAMING),
     flag("listen"),
     key("max-message", Kind::Size),
+    key("max-peers", Kind::Integer(1, 65_535)),
     key("mode", Kind::Mode),
+    key("peers", PEERS),
     key("timeout", Kind::Duration),
 ];
 
@@ -139,7 +144,9 @@ const UNIX_SEQPACKET: &[Key] = &[
     flag("credentials"),
     flag("listen"),
     key("max-message", Kind::Size),
+    key("max-peers", Kind::Integer(1, 65_535)),
     key("mode", Kind::Mode),
+    key("peers", PEERS),
     key("timeout", Kind::Duration),
 ];
 
@@ -151,7 +158,9 @@ const TCP: &[Key] = &[
     key("linger", Kind::Duration),
     flag("listen"),
     key("max-message", Kind::Size),
+    key("max-peers", Kind::Integer(1, 65_535)),
     flag("nodelay"),
+    key("peers", PEERS),
     flag("reuse-port"),
     key("timeout", Kind::Duration),
 ];

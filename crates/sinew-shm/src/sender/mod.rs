@@ -360,6 +360,11 @@ impl Sender {
         }
     }
 
+    /// Closes a direction in which nothing is to be sent.
+    pub(crate) fn close_unused(&mut self) {
+        self.close_now(State::Closed);
+    }
+
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
     }

@@ -182,7 +182,7 @@ impl Connection {
 
     /// The sender alone. What comes from the peer is dropped while the sender waits and closes: left
     /// unread, it would have the kernel reset the connection, and throw away what is still on its way.
-    /// So [`close`](Sender::close) waits until the peer's host has everything.
+    /// [`close`](Sender::close) waits until the peer has ended its direction, too.
     pub fn into_sender(mut self) -> Sender {
         self.sender.discard(self.receiver);
         self.sender

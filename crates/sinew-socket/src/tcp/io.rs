@@ -10,7 +10,7 @@ use sinew_core::AdaptiveSpin;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::link::Link;
-use crate::{failure, sys};
+use crate::sys;
 
 /// The reading half of a connection.
 #[derive(Debug)]
@@ -42,8 +42,7 @@ impl AsyncRead for ReadIo {
             ready!(this.link.fd.poll_read_spinning(cx, &mut this.spin, read))
         };
         Poll::Ready(received.map_err(|error| {
-            this.link
-                .named(failure::of_connection("recv", error))
+            this.link.failed("recv", error)
                 .into()
         }))
     }

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -70,16 +70,22 @@ impl Receiver {
 
     /// Drops the bytes that are there, and is woken for more.
     pub(super) fn discard(&mut self, cx: &mut Context<'_>) {
+        let _later = self.poll_end(cx);
+    }
+
+    /// Drops all bytes up to the end of the peer's direction.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut bytes = [0; 4096];
         let io = self.reader.get_mut();
         for _ in 0..DISCARD {
             let mut buffer = ReadBuf::new(&mut bytes);
-            match pin!(&mut *io).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-                Poll::Ready(_) | Poll::Pending => return,
+            ready!(pin!(&mut *io).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
             }
         }
         cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     pub(super) fn discard_now(&mut self) {

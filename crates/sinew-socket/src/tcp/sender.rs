@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_sink::Sink;
-use rustix::net::Shutdown;
+use rustix::io::Errno;
+use rustix::net::{Shutdown, sockopt};
 use sinew_core::{
     Error, ErrorKind, FrameCodec, FrameEncoder, FrameWriter, MessageSink, TrySendError,
 };
-use tokio::time::Instant;
+use tokio::time::Sleep;
 
 use super::Receiver;
 use crate::backoff::Backoff;
@@ -33,7 +34,7 @@ pub struct Sender {
     discard: Option<Receiver>,
     /// For how long to wait until everything is acknowledged.
     linger: Option<Duration>,
-    deadline: Option<Instant>,
+    deadline: Option<Pin<Box<Sleep>>>,
     backoff: Backoff,
 }
 
@@ -109,13 +110,23 @@ impl Sender {
         unanswered(discard, writer.flush()).await
     }
 
-    /// Writes all that was collected, and ends this direction: the peer gets everything, then `None`.
-    /// The receiver goes on.
+    /// Writes all that was collected, ends this direction, and waits until the peer's host has
+    /// acknowledged everything: the peer gets everything, then `None`. The receiver goes on.
+    ///
+    /// The peer's host acknowledges also what the peer's process has not read. So a sender
+    /// [alone](super::Connection::into_sender), beside which nobody receives, waits until the peer ends
+    /// its direction as well: a peer that closes without having read everything resets the connection,
+    /// which is an error. A peer that never ends its direction keeps such a sender waiting: bound that
+    /// by [`linger`](super::Options::linger), and let
+    /// [`keepalive`](super::Options::keepalive) notice a peer that is not there any more.
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send); of kind [`TimedOut`](ErrorKind::TimedOut) if the peer's host has not
-    /// acknowledged everything in the time that [`linger`](super::Options::linger) gives it.
+    /// As for [`send`](Self::send). With [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if
+    /// the peer went away before it had read everything: because its process died, because it closed
+    /// the connection, or because it has never accepted it. Of kind
+    /// [`TimedOut`](ErrorKind::TimedOut) if the peer has not answered in the time that
+    /// [`linger`](super::Options::linger) gives it.
     ///
     /// # Cancel safety
     ///
@@ -149,40 +160,68 @@ impl Sender {
         let closed = Sink::<Bytes>::poll_close(Pin::new(&mut self.writer), cx);
         let closed = self.discard_while(cx, closed);
         if matches!(closed, Poll::Ready(Ok(()))) && !self.closed {
-            ready!(self.poll_acknowledged(cx))?;
+            ready!(self.poll_answered(cx))?;
             self.closed = true;
         }
         closed
     }
 
-    /// Where answers are dropped, the connection will be reset if some are unread when it goes, and what
-    /// the peer's host does not have by then is lost; and a sender may have been told to linger. Nothing
-    /// tells when everything has arrived, so look again and again.
+    /// Waits for the peer's answer to the end of this direction.
+    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let answered = match self.poll_peer_end(cx) {
+            Poll::Ready(Ok(())) => self.poll_acknowledged(cx),
+            answered => answered,
+        };
+        if answered.is_ready() {
+            self.deadline = None;
+            return answered;
+        }
+        let Some(linger) = self.linger else {
+            return Poll::Pending;
+        };
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(linger)));
+        ready!(deadline.as_mut().poll(cx));
+        self.deadline = None;
+        let link = &self.writer.get_ref().link;
+        let reason = match sys::unsent(link.socket()) {
+            Ok(left @ 1..) => format!("the peer's host has not acknowledged {left} bytes"),
+            _ => "the peer's host has everything, but the peer has not closed".to_owned(),
+        };
+        Poll::Ready(Err(link.named(
+            Error::new(ErrorKind::TimedOut, "close")
+                .with_reason(format!("{reason} within {linger:?}"))
+                .with_remedy("raise linger, or look at why the peer does not read"),
+        )))
+    }
+
+    /// Where nobody else receives: reads to the end of the peer's direction. A peer that goes away
+    /// without having read everything resets the connection instead.
+    fn poll_peer_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(receiver) = &mut self.discard {
+            ready!(receiver.poll_end(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing tells when the peer's host has everything, so this asks again and again.
     fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while self.discard.is_some() || self.linger.is_some() {
-            if let Some(receiver) = &mut self.discard {
-                receiver.discard(cx);
-            }
+        loop {
             let link = &self.writer.get_ref().link;
-            // A connection that was reset has no peer any more, and keeps its count.
-            let is_connected = rustix::net::getpeername(link.socket()).is_ok();
-            let left = sys::unacknowledged(link.socket());
-            let Ok(left @ 1..) = left else { break };
-            if !is_connected {
-                break;
+            if let Err(errno) = sockopt::socket_error(link.socket()).unwrap_or(Ok(())) {
+                return Poll::Ready(Err(link.failed("close", errno.into())));
             }
-            if let Some(linger) = self.linger {
-                let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + linger);
-                if Instant::now() >= deadline {
-                    self.deadline = None;
-                    return Poll::Ready(Err(link.named(
-                        Error::new(ErrorKind::TimedOut, "close")
-                            .with_reason(format!(
-                                "the peer's host has not acknowledged {left} bytes within {linger:?}"
-                            ))
-                            .with_remedy("raise linger, or look at why the peer does not read"),
-                    )));
-                }
+            if link.was_reset() {
+                return Poll::Ready(Err(link.failed("close", Errno::CONNRESET.into())));
+            }
+            if !matches!(sys::unsent(link.socket()), Ok(1..)) {
+                self.backoff.succeeded();
+                return Poll::Ready(Ok(()));
+            }
+            // A connection that has failed keeps its count; the receiver may have got its error.
+            if rustix::net::getpeername(link.socket()).is_err() {
+                return Poll::Ready(Err(link.failed("close", Errno::CONNRESET.into())));
             }
             if self.backoff.is_waiting() {
                 ready!(self.backoff.poll_over(cx));
@@ -190,7 +229,6 @@ impl Sender {
                 self.backoff.failed();
             }
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Takes what the peer sends, where nobody else does: it might wait for that.

@@ -31,6 +31,7 @@ mod message;
 mod packet;
 mod policy;
 mod socket;
+pub(crate) mod unread;
 
 use std::os::unix::ffi::OsStrExt;
 

@@ -12,6 +12,7 @@ use rustix::net::Shutdown;
 use sinew_core::{Credentials, Error, ErrorKind, TrySendError, UnixEndpoint};
 
 use super::message::Message;
+use super::unread;
 use crate::Outgoing;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
@@ -109,7 +110,7 @@ impl Inbox {
             Ok(Err(error)) => Some(Err(self.link.named(error))),
             Ok(message) => Some(message),
             Err(error) if Errno::from_io_error(&error) == Some(Errno::CONNRESET) => {
-                let error = self.link.named(failure::of_connection("recv", error));
+                let error = self.link.failed("recv", error);
                 if !self.reader.intake.connected {
                     return Some(Err(error.with_lost(1)));
                 }
@@ -117,7 +118,7 @@ impl Inbox {
                 self.reset = Some(error);
                 None
             }
-            Err(error) => Some(Err(self.link.named(failure::of_connection("recv", error)))),
+            Err(error) => Some(Err(self.link.failed("recv", error))),
         }
     }
 }
@@ -371,12 +372,13 @@ impl Outbox {
         }
     }
 
-    /// Sends what the sink kept, and ends this direction.
+    /// Sends what the sink kept, waits until the peer has read everything, and ends this direction.
     pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.closed {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_pending(cx))?;
+        ready!(unread::poll_read(&mut self.outlet, cx, &self.link))?;
         self.end()
             .map_err(|error| self.link.named(Error::from_io("shutdown", error)))?;
         Poll::Ready(Ok(()))

@@ -1,5 +1,7 @@
 //! Opening by address: a file for each mechanism, and the choice between them.
 
+#[cfg(any(feature = "shm", feature = "socket"))]
+mod listen;
 #[cfg(feature = "mqueue")]
 mod mqueue;
 #[cfg(any(
@@ -21,6 +23,8 @@ mod socket;
 #[cfg(feature = "sync")]
 mod sync;
 
+#[cfg(any(feature = "shm", feature = "socket"))]
+pub use listen::{Connection, Listener, Peer, listen};
 use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Scheme};
 
 /// The schemes that can be opened, with the feature that each needs and whether this build has it.
@@ -297,6 +301,7 @@ macro_rules! dispatch {
 /// # }
 /// ```
 pub async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
+    check_one_peer(address)?;
     dispatch!(open(address))
 }
 
@@ -317,6 +322,7 @@ pub async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
 ///
 /// As for [`open`].
 pub async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
+    check_one_peer(address)?;
     dispatch!(open_sender(address))
 }
 
@@ -334,6 +340,7 @@ pub async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
 ///
 /// As for [`open`].
 pub async fn open_receiver(address: &Address) -> Result<BoxStream, Error> {
+    check_one_peer(address)?;
     dispatch!(open_receiver(address))
 }
 
@@ -372,6 +379,18 @@ pub fn abandon(address: &Address, sink: BoxSink) {
         }
         _ => drop(sink),
     }
+}
+
+fn check_one_peer(address: &Address) -> Result<(), Error> {
+    let key = match address.get_str("peers") {
+        Some("many") => "peers=many",
+        _ if address.flag("max-peers") => "max-peers",
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::InvalidAddress, "open")
+        .with_address(address)
+        .with_reason(format!("`{key}` is for an end that listens for any number of peers"))
+        .with_remedy("call sinew::listen, run `sinew recv`, or leave it out"))
 }
 
 fn unsupported(operation: &'static str, address: &Address) -> Error {

@@ -17,7 +17,7 @@ const MAX_CAPACITY: u64 = 256 << 20;
 
 /// Which part an end takes in finding the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     Listen,
     Connect,
 }
@@ -31,12 +31,12 @@ pub(super) async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Erro
 }
 
 pub(super) async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
-    let (sender, _) = channel(address, Role::Connect).await?.split();
+    let sender = channel(address, Role::Connect).await?.into_sender();
     Ok(Box::pin(Messages::new(sender)))
 }
 
 pub(super) async fn open_receiver(address: &Address) -> Result<BoxStream, Error> {
-    let (_, receiver) = channel(address, Role::Listen).await?.split();
+    let receiver = channel(address, Role::Listen).await?.into_receiver();
     Ok(Box::pin(Messages::new(receiver)))
 }
 
@@ -102,7 +102,7 @@ async fn listen(
     }
 }
 
-fn endpoint(address: &Address) -> Result<Endpoint, Error> {
+pub(super) fn endpoint(address: &Address) -> Result<Endpoint, Error> {
     match address.endpoint() {
         Some(sinew_core::Endpoint::Path(path)) => Ok(Endpoint::Path(path.to_path_buf())),
         Some(sinew_core::Endpoint::Abstract(name)) => Ok(Endpoint::Abstract(name.to_vec())),
@@ -114,7 +114,7 @@ fn endpoint(address: &Address) -> Result<Endpoint, Error> {
     }
 }
 
-fn options(address: &Address, role: Role) -> Result<Options, Error> {
+pub(super) fn options(address: &Address, role: Role) -> Result<Options, Error> {
     let mut options = Options::new();
     if let Some(capacity) = address.size("capacity")? {
         options = options

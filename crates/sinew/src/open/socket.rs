@@ -19,9 +19,14 @@ use super::parameters::{endpoint_mode, invalid, named};
 /// For how long to wait for a listener where the address does not say.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The backlog of a listener that takes one peer: the kernel queues one more than it is told to. Those
+/// that come later are not connected as long as one waits, and learn at once that nobody listens any
+/// more when the one has been taken.
+const ONE_PEER: u32 = 0;
+
 /// Which part an end takes in finding the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     Listen,
     Connect,
 }
@@ -120,19 +125,25 @@ fn patience(address: &Address) -> Result<Duration, Error> {
     Ok(address.duration("timeout")?.unwrap_or(PATIENCE))
 }
 
-async fn stream(address: &Address, role: Role) -> Result<stream::Connection, Error> {
-    let mut options = stream::Options::new().framing(framing(address)?);
+pub(super) fn stream_options(address: &Address, role: Role) -> Result<stream::Options, Error> {
+    let mut options = stream::Options::new()
+        .framing(framing(address)?)
+        .credentials(address.flag("credentials"));
     if let Some(bytes) = max_message(address)? {
         options = options.max_message(bytes);
     }
-    options = options.credentials(address.flag("credentials"));
-    let endpoint = endpoint(address)?;
     if let Some(mode) = mode(address, role)? {
         options = options.mode(mode);
     }
+    Ok(options)
+}
+
+async fn stream(address: &Address, role: Role) -> Result<stream::Connection, Error> {
+    let endpoint = endpoint(address)?;
+    let options = stream_options(address, role)?;
     match role {
         Role::Listen => {
-            let mut listener = options.bind(endpoint).await?;
+            let mut listener = options.backlog(ONE_PEER).bind(endpoint).await?;
             first(address, listener.accept()).await
         }
         Role::Connect => {
@@ -142,18 +153,26 @@ async fn stream(address: &Address, role: Role) -> Result<stream::Connection, Err
     }
 }
 
-async fn seqpacket(address: &Address, role: Role) -> Result<seqpacket::Connection, Error> {
+pub(super) fn seqpacket_options(
+    address: &Address,
+    role: Role,
+) -> Result<seqpacket::Options, Error> {
     let mut options = seqpacket::Options::new().credentials(address.flag("credentials"));
     if let Some(bytes) = max_message(address)? {
         options = options.max_message(bytes);
     }
-    let endpoint = endpoint(address)?;
     if let Some(mode) = mode(address, role)? {
         options = options.mode(mode);
     }
+    Ok(options)
+}
+
+async fn seqpacket(address: &Address, role: Role) -> Result<seqpacket::Connection, Error> {
+    let endpoint = endpoint(address)?;
+    let options = seqpacket_options(address, role)?;
     match role {
         Role::Listen => {
-            let mut listener = options.bind(endpoint).await?;
+            let mut listener = options.backlog(ONE_PEER).bind(endpoint).await?;
             first(address, listener.accept()).await
         }
         Role::Connect => {
@@ -236,7 +255,7 @@ fn nowhere_to_send(address: &Address) -> Error {
     )
 }
 
-async fn tcp(address: &Address, role: Role) -> Result<tcp::Connection, Error> {
+pub(super) fn tcp_options(address: &Address) -> Result<tcp::Options, Error> {
     let mut options = tcp::Options::new()
         .framing(framing(address)?)
         .nodelay(address.flag("nodelay"))
@@ -254,9 +273,17 @@ async fn tcp(address: &Address, role: Role) -> Result<tcp::Connection, Error> {
     if let Some(backlog) = address.parse_param("backlog")? {
         options = options.backlog(backlog);
     }
+    Ok(options)
+}
+
+async fn tcp(address: &Address, role: Role) -> Result<tcp::Connection, Error> {
     let (host, _) = host_port(address)?;
+    let mut options = tcp_options(address)?;
     match role {
         Role::Listen => {
+            if !address.flag("backlog") {
+                options = options.backlog(ONE_PEER);
+            }
             let mut listener = options.bind(host).await?;
             first(address, listener.accept()).await
         }
@@ -411,7 +438,7 @@ fn max_message(address: &Address) -> Result<Option<usize>, Error> {
     Ok(bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))
 }
 
-fn endpoint(address: &Address) -> Result<UnixEndpoint, Error> {
+pub(super) fn endpoint(address: &Address) -> Result<UnixEndpoint, Error> {
     match address.endpoint() {
         Some(endpoint) => Ok(endpoint.into()),
         None => Err(invalid(
@@ -423,7 +450,7 @@ fn endpoint(address: &Address) -> Result<UnixEndpoint, Error> {
 }
 
 /// The whole, and the host alone.
-fn host_port(address: &Address) -> Result<(&str, &str), Error> {
+pub(super) fn host_port(address: &Address) -> Result<(&str, &str), Error> {
     let whole = address.rest().to_str();
     match (whole, address.host_port()) {
         (Some(whole), Some((host, _))) => Ok((whole, host)),

@@ -23,10 +23,16 @@ use crate::{Outgoing, sys};
 /// use sinew_socket::unix::seqpacket;
 ///
 /// let (mut left, mut right) = seqpacket::pair()?;
-/// left.send("").await?;
-/// left.close().await?;
-/// assert!(right.recv().await?.is_some_and(|message| message.payload().is_empty()));
-/// assert!(right.recv().await?.is_none());
+/// let sending = async {
+///     left.send("").await?;
+///     left.close().await // It waits until the peer has read everything.
+/// };
+/// let receiving = async {
+///     assert!(right.recv().await?.is_some_and(|message| message.payload().is_empty()));
+///     assert!(right.recv().await?.is_none());
+///     Ok(())
+/// };
+/// tokio::try_join!(sending, receiving)?;
 /// # Ok(())
 /// # }
 /// ```

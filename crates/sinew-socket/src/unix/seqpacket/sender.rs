@@ -84,11 +84,18 @@ impl Sender {
         .await
     }
 
-    /// Sends what the sink has kept, and ends this direction: the peer gets everything, then `None`.
+    /// Sends what the sink has kept, waits until the peer's process has read everything, and ends this direction:
+    /// the peer gets `None` then. The receiver goes on.
+    ///
+    /// It does not wait until the peer has done anything with what it has read. A peer that neither
+    /// reads nor goes away keeps it waiting; so does one that waits until this end has received its
+    /// answers. Where that can happen, receive in another task, or bound it by a timeout.
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send).
+    /// As for [`send`](Self::send). With [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if
+    /// the peer went away before it had read everything: because its process died, because it closed
+    /// the connection, or because it has never accepted it.
     ///
     /// # Cancel safety
     ///

@@ -25,12 +25,17 @@ use crate::{Outgoing, sys};
 /// use sinew_socket::unix::stream;
 ///
 /// let (mut left, mut right) = stream::pair()?;
-/// left.send("hello").await?;
-/// left.close().await?;
-/// if let Some(message) = right.recv().await? {
-///     assert_eq!(message.payload(), "hello");
-/// }
-/// assert!(right.recv().await?.is_none());
+/// let sending = async {
+///     left.send("hello").await?;
+///     left.close().await // It waits until the peer has read everything.
+/// };
+/// let receiving = async {
+///     while let Some(message) = right.recv().await? {
+///         assert_eq!(message.payload(), "hello");
+///     }
+///     Ok(())
+/// };
+/// tokio::try_join!(sending, receiving)?;
 /// # Ok(())
 /// # }
 /// ```

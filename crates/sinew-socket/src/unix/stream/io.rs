@@ -12,7 +12,6 @@ use sinew_core::{AdaptiveSpin, Credentials, Error, FrameCodec};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::codec::Decoder;
 
-use crate::failure;
 use crate::link::Link;
 use crate::sys::{self, Control};
 use crate::unix::packet::{loss, too_many_fds};
@@ -179,9 +178,7 @@ impl AsyncRead for ReadIo {
                 this.note(&received);
                 Ok(())
             }
-            Err(error) => Err(this
-                .link
-                .named(failure::of_connection("recv", error))
+            Err(error) => Err(this.link.failed("recv", error)
                 .into()),
         })
     }

@@ -15,6 +15,7 @@ mod attempt;
 mod attributes;
 mod error;
 mod fd;
+mod fork;
 mod framing;
 mod inherited;
 pub mod interrupt;
@@ -39,6 +40,7 @@ pub use attributes::Attributes;
 
 pub use error::{Error, ErrorKind, TryRecvError, TrySendError};
 pub use fd::AsyncIo;
+pub use fork::Home;
 pub use framing::{
     BorrowedFrame, FrameCodec, FrameEncoder, FrameReader, FrameWriter, Framing, Stage, TokioCodec,
 };
@@ -51,5 +53,7 @@ pub use sink::{BoxSink, MessageSink};
 pub use spin::{AdaptiveSpin, Looked, Looks, SpinHistory, Step, Wait, give_way};
 pub use stream::{BoxStream, MessageStream};
 pub use sys::StableFd;
+#[doc(hidden)]
+pub use sys::at_fork;
 pub use unix::{BoundPath, UnixEndpoint, bind_unix};
 pub use user::is_own_uid;

@@ -1,4 +1,5 @@
-//! The unsafe code of this crate: registering a descriptor with Tokio, inherited descriptors, ftok(3).
+//! The unsafe code of this crate: registering a descriptor with Tokio, inherited descriptors, ftok(3),
+//! and handlers of fork(2).
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -159,5 +160,24 @@ pub(crate) fn key_of_path(path: &Path, project: u8) -> io::Result<i32> {
     match unsafe { libc::ftok(path.as_ptr(), libc::c_int::from(project)) } {
         -1 => Err(io::Error::last_os_error()),
         key => Ok(key),
+    }
+}
+
+/// Registers functions that fork(2) calls: `prepare` before, in the parent, and `in_child` after it,
+/// in the child.
+///
+/// Both run in the middle of a fork: they may store atomics and make system calls that are
+/// async-signal-safe, and must not lock or allocate.
+///
+/// # Errors
+///
+/// `ENOMEM`: pthread_atfork(3).
+#[doc(hidden)]
+pub fn at_fork(prepare: Option<extern "C" fn()>, in_child: extern "C" fn()) -> io::Result<()> {
+    let prepare = prepare.map(|prepare| prepare as unsafe extern "C" fn());
+    // SAFETY: the functions are of this program, and are never unloaded.
+    match unsafe { libc::pthread_atfork(prepare, None, Some(in_child)) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }

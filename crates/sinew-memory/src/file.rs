@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use sinew_core::{Error, ErrorKind, check_file_size};
 
 use crate::memfd::{self, system};
+use crate::presence::File;
 use crate::region::{Origin, Parts, Region};
 use crate::sys::{Access, Map};
 
@@ -205,10 +206,11 @@ impl Spec {
                 Err(error) => return Err(error),
             }
         };
-        let mapped = self.map(fd.as_fd(), path, name, created);
+        let made = rustix::fs::fstat(&fd);
+        let mapped = self.map(fd, path, name, created);
         if created
             && mapped.is_err()
-            && let (Ok(made), Ok(there)) = (rustix::fs::fstat(&fd), rustix::fs::lstat(path))
+            && let (Ok(made), Ok(there)) = (made, rustix::fs::lstat(path))
             && (made.st_dev, made.st_ino) == (there.st_dev, there.st_ino)
         {
             let _first_error_counts = rustix::fs::unlink(path);
@@ -299,11 +301,12 @@ impl Spec {
 
     fn map(
         &self,
-        fd: BorrowedFd<'_>,
+        owned: OwnedFd,
         path: &Path,
         name: &dyn Display,
         created: bool,
     ) -> Result<Region, Error> {
+        let fd = owned.as_fd();
         let stat =
             || rustix::fs::fstat(fd).map_err(|errno| system("fstat", errno).with_address(name));
         let mut found = stat()?;
@@ -343,6 +346,7 @@ impl Spec {
             },
             remove_on_drop: self.remove_on_drop,
             shrinks: Some(memfd::page_size(fd)),
+            file: Some(File::opened(owned, &name.to_string())),
         })?;
         if self.prefault {
             match region.prefault() {

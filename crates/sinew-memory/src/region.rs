@@ -1,16 +1,18 @@
 //! Memory that several processes read and write.
 
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytemuck::Pod;
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, Home};
 
 use crate::file::is_hugetlb;
 use crate::guard::{self, Guard};
 use crate::memfd::{self, system};
+use crate::presence::{File, Presence};
 use crate::sys::{self, Access, Map, Shared};
 use crate::view::{Slot, View};
 
@@ -60,6 +62,11 @@ struct Inner {
     owner: Option<u32>,
     origin: Origin,
     remove_on_drop: bool,
+    /// The process that is to remove it.
+    home: Home,
+    /// What was mapped, if it is a file.
+    file: Option<Arc<File>>,
+    presence: OnceLock<Presence>,
 }
 
 /// Where memory comes from.
@@ -83,6 +90,7 @@ pub(crate) struct Parts {
     pub(crate) owner: Option<u32>,
     pub(crate) origin: Origin,
     pub(crate) remove_on_drop: bool,
+    pub(crate) file: Option<File>,
     /// Bytes of a page, if others can truncate it.
     pub(crate) shrinks: Option<usize>,
 }
@@ -97,7 +105,7 @@ impl Region {
         check_len(len)?;
         let map = Map::anonymous(len)
             .map_err(|errno| system("mmap", errno).with_detail(format!("{len} bytes")))?;
-        Ok(Self::new(map, len, "anonymous memory"))
+        Ok(Self::new(map, len, "anonymous memory", None))
     }
 
     /// Memory of `len` bytes, all zero, with the descriptor by which another process
@@ -131,6 +139,7 @@ impl Region {
         check_len(len)?;
         let map = Map::new(fd, len, Access::ReadWrite)
             .map_err(|errno| system("mmap", errno).with_detail(format!("{len} bytes")))?;
+        let file = given(fd, "memfd")?;
         if is_hugetlb(fd) {
             return Self::assemble(Parts {
                 map,
@@ -141,10 +150,11 @@ impl Region {
                 owner: None,
                 origin: Origin::Nameless,
                 remove_on_drop: false,
+                file: Some(file),
                 shrinks: Some(memfd::page_size(fd)),
             });
         }
-        Ok(Self::new(map, len, "memfd"))
+        Ok(Self::new(map, len, "memfd", Some(file)))
     }
 
     /// Maps `len` bytes of a file that several processes write, which must have as many at least.
@@ -176,11 +186,12 @@ impl Region {
             owner: Some(stat.st_uid),
             origin: Origin::Nameless,
             remove_on_drop: false,
+            file: Some(given(fd, name)?),
             shrinks: Some(memfd::page_size(fd)),
         })
     }
 
-    fn new(map: Map, len: usize, name: impl Into<String>) -> Self {
+    fn new(map: Map, len: usize, name: impl Into<String>, file: Option<File>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 guard: None,
@@ -192,6 +203,9 @@ impl Region {
                 owner: None,
                 origin: Origin::Nameless,
                 remove_on_drop: false,
+                home: Home::here(),
+                file: file.map(Arc::new),
+                presence: OnceLock::new(),
             }),
         }
     }
@@ -215,6 +229,9 @@ impl Region {
                 owner: parts.owner,
                 origin: parts.origin,
                 remove_on_drop: parts.remove_on_drop,
+                home: Home::here(),
+                file: parts.file.map(Arc::new),
+                presence: OnceLock::new(),
             }),
         })
     }
@@ -256,6 +273,34 @@ impl Region {
     /// Whether opening it made it, rather than found it.
     pub fn was_created(&self) -> bool {
         self.inner.created
+    }
+
+    /// Returns by what other processes that share this memory see that this one is there, and what
+    /// it sees of them.
+    pub fn presence(&self) -> &Presence {
+        let inner = &self.inner;
+        inner
+            .presence
+            .get_or_init(|| Presence::new(inner.file.as_ref()))
+    }
+
+    /// Returns whether the name by which this memory was opened is gone, or means other memory by
+    /// now: a process that opens it by that name does not meet this one any more.
+    ///
+    /// It is false for memory without a name, and where it cannot be found out.
+    pub fn is_removed(&self) -> bool {
+        let inner = &self.inner;
+        match &inner.origin {
+            Origin::Nameless => false,
+            Origin::File { path, file } => {
+                let links = inner.file.as_ref().map(|file| file.links());
+                // A path that begins in the working directory may mean another place by now.
+                let there = rustix::fs::stat(path).ok().filter(|_| path.is_absolute());
+                links == Some(Ok(0))
+                    || there.is_some_and(|stat| (stat.st_dev, stat.st_ino) != *file)
+            }
+            Origin::Sysv { .. } => self.sysv_stat().is_ok_and(|stat| stat.removed),
+        }
     }
 
     /// The address of a byte, for code that knows what it does with memory that others write.
@@ -510,10 +555,17 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.remove_on_drop {
+        if self.remove_on_drop && self.home.is_here() {
             let _gone_before = self.remove();
         }
     }
+}
+
+/// The file of a descriptor that the caller keeps.
+fn given(fd: BorrowedFd<'_>, name: &str) -> Result<File, Error> {
+    let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0)
+        .map_err(|errno| system("fcntl(F_DUPFD_CLOEXEC)", errno).with_address(name))?;
+    Ok(File::given(fd, name))
 }
 
 pub(crate) fn check_len(len: usize) -> Result<(), Error> {

@@ -3,9 +3,10 @@
 
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use bytemuck::Pod;
 use rustix::io;
@@ -617,5 +618,90 @@ fn pass_on(signal: i32, code: i32, info: *mut libc::siginfo_t, context: *mut c_v
     if code <= 0 && action.sa_sigaction == libc::SIG_DFL {
         // SAFETY: async-signal-safe.
         unsafe { libc::raise(signal) };
+    }
+}
+
+/// Opens the file of a descriptor once more: an open file description of its own.
+pub(crate) fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+}
+
+fn one_byte(at: u64) -> libc::flock {
+    // SAFETY: a structure of integers, of which zeros are one.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = at.cast_signed();
+    lock.l_len = 1;
+    lock
+}
+
+/// Locks a byte for the open file description, `EAGAIN` if another has it locked.
+pub(crate) fn lock_byte(fd: BorrowedFd<'_>, at: u64) -> io::Result<()> {
+    let lock = one_byte(at);
+    // SAFETY: the structure outlives the call.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
+        -1 => Err(last()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether another open file description, or another process, has a byte locked.
+pub(crate) fn is_byte_locked(fd: BorrowedFd<'_>, at: u64) -> io::Result<bool> {
+    let mut lock = one_byte(at);
+    // SAFETY: the structure outlives the call, which writes to it.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) } {
+        -1 => Err(last()),
+        _ => Ok(i32::from(lock.l_type) != libc::F_UNLCK),
+    }
+}
+
+/// A random number, of the kernel.
+pub(crate) fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    // SAFETY: the buffer is as long as is said. So few bytes are written all at once: getrandom(2).
+    match unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } {
+        8 => Ok(u64::from_ne_bytes(bytes)),
+        _ => Err(last()),
+    }
+}
+
+/// A place for one descriptor, which it owns, and which a handler of fork(2) can close.
+#[derive(Debug)]
+pub(crate) struct FdCell(AtomicI32);
+
+impl FdCell {
+    const NONE: RawFd = -1;
+
+    pub(crate) const fn new() -> Self {
+        Self(AtomicI32::new(Self::NONE))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == Self::NONE
+    }
+
+    /// Puts a descriptor in and lends it, until the caller [closes](Self::close) it. If there is one
+    /// already, the new one is closed.
+    pub(crate) fn put(&self, fd: OwnedFd) -> Result<BorrowedFd<'_>, ()> {
+        let raw = fd.as_raw_fd();
+        self.0
+            .compare_exchange(Self::NONE, raw, Ordering::SeqCst, Ordering::SeqCst)
+            .map_err(drop)?;
+        let raw = fd.into_raw_fd();
+        // SAFETY: the cell owns the descriptor now. Only the thread that has put it in closes it
+        // while it uses the loan; everything else that closes it has the cell to itself.
+        Ok(unsafe { BorrowedFd::borrow_raw(raw) })
+    }
+
+    /// Closes what is there. Async-signal-safe.
+    pub(crate) fn close(&self) {
+        match self.0.swap(Self::NONE, Ordering::SeqCst) {
+            Self::NONE => {}
+            // SAFETY: the cell owned it, and does no more.
+            raw => drop(unsafe { OwnedFd::from_raw_fd(raw) }),
+        }
     }
 }

@@ -298,6 +298,7 @@ impl SysvShm {
             owner: Some(stat.uid),
             origin: Origin::Sysv { id },
             remove_on_drop: self.remove_on_drop,
+            file: None,
             shrinks: None,
         })?;
         if self.prefault {

@@ -22,7 +22,7 @@ use sinew_shm::named::{Options, Place, Receiver, Sender};
 
 const CAPACITY: u64 = 4096;
 /// A process that there is not.
-const DEAD: u64 = 4_194_303 << 42 | 1;
+const DEAD: u64 = 1;
 /// The slots of the two ends.
 const SENDER: usize = 128;
 const RECEIVER: usize = 256;
@@ -1253,12 +1253,11 @@ async fn waits_for_a_channel_to_be_laid() {
     assert!(error.is_timed_out(), "{error}");
     assert!(error.to_string().contains("no channel yet"), "{error}");
     // Somebody who lives is laying it …
-    let me = sinew_sync::Process::current().unwrap().to_word();
-    raw.store(8, &me).unwrap();
+    raw.store(8, &raw.presence().enter().unwrap()).unwrap();
     let hasty = Options::new().timeout(Duration::from_millis(30));
     let error = hasty.open_receiver(name.shm()).await.unwrap_err();
-    let who = format!("process {}", std::process::id());
-    assert!(error.to_string().contains(&who), "{error}");
+    let why = "a process is laying a channel there";
+    assert!(error.to_string().contains(why), "{error}");
     // … or has died over it.
     raw.store(8, &DEAD).unwrap();
     raw.store(0, b"SINEWNEW").unwrap();

@@ -25,7 +25,7 @@ pub use driver::{Backend, Driver, DriverStats, Wait, Watch, Word};
 pub use futex::{blocking_wait, wake};
 pub use lock::{
     Barrier, BarrierWaitResult, Condvar, Event, Guard, LockError, LockResult, Mutex, OwnerDied,
-    Process, ReadGuard, ReadResult, RwLock,
+    ReadGuard, ReadResult, RwLock,
 };
 pub use semaphore::{
     Acquired, Permit, Semaphore, SemaphoreOptions, SemaphoreSink, SemaphoreStream,

@@ -255,15 +255,6 @@ macro_rules! shared {
 
 shared!(SemaphoreState, LockWords, EventState);
 
-/// Has `in_child` called in every child that this process forks.
-pub(crate) fn at_fork(in_child: extern "C" fn()) -> Result<(), Errno> {
-    // SAFETY: the function is of this program, never unloaded, and the callers' stores an atomic alone.
-    match unsafe { libc::pthread_atfork(None, None, Some(in_child)) } {
-        0 => Ok(()),
-        errno => Err(Errno::from_raw_os_error(errno)),
-    }
-}
-
 /// Forks a child that does some work, and is killed if that takes too long. It exits with zero unless the work panics.
 #[cfg(test)]
 pub(crate) fn fork(work: impl FnOnce()) -> rustix::process::Pid {

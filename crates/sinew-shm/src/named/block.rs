@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use sinew_core::{Error, ErrorKind};
-use sinew_memory::{Region, View};
+use sinew_memory::{Fate, Region, View};
 use sinew_ring::ControlBlock;
-use sinew_sync::{Process, Word};
+use sinew_sync::Word;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"SINEWRNG");
 /// While it is being laid.
 const LAYING: u64 = u64::from_le_bytes(*b"SINEWNEW");
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 /// Features that this version knows, and may be required to have: a bit each.
 const FEATURES: u64 = 0;
 
@@ -48,7 +48,7 @@ impl Role {
 
 /// What an end keeps about itself, words.
 pub(super) type Slot = View<[AtomicU64; 16]>;
-/// Who has the end: a [`Process`], or zero.
+/// Who has the end: the word of a [`Presence`](sinew_memory::Presence), or zero.
 pub(super) const SLOT_HOLDER: usize = 0;
 /// How often the end was taken.
 pub(super) const SLOT_EPOCH: usize = 1;
@@ -62,6 +62,8 @@ pub(super) const SLOT_LABEL: usize = 2;
 pub(super) const SLOT_TALLY: usize = 4;
 /// Of a sender: where its cursor was when it was opened.
 pub(super) const SLOT_OPENED: usize = 8;
+/// The pid of who took the end last, in its own namespace: for messages alone.
+pub(super) const SLOT_PID: usize = 9;
 
 /// A ring in a region, of one direction.
 #[derive(Debug, Clone)]
@@ -155,7 +157,8 @@ impl Block {
                     size(CAPACITY_MIN) + start
                 )));
         }
-        let me = Process::current()?.to_word();
+        let presence = region.presence();
+        let me = presence.enter()?;
         let head = region.view::<[AtomicU64; HEAD]>(start)?;
         loop {
             let magic = head[HEAD_MAGIC].load(Ordering::Acquire);
@@ -173,13 +176,19 @@ impl Block {
                 0 | LAYING => {}
                 _ => return Err(foreign(region)),
             }
-            if maker != 0 && !Process::from_word(maker).has_ended() {
-                let pid = Process::from_word(maker).pid();
-                return Ok(Found::Later(
-                    error(region, ErrorKind::TimedOut).with_reason(format!(
-                        "process {pid} is laying a channel there, and does not come to an end"
-                    )),
-                ));
+            if maker != 0 {
+                match presence.judge(maker) {
+                    Fate::Ended => {}
+                    Fate::Lives => {
+                        return Ok(Found::Later(error(region, ErrorKind::TimedOut).with_reason(
+                            "a process is laying a channel there, and does not come to an end",
+                        )));
+                    }
+                    _ => {
+                        let unknown = presence.unknown("open", maker);
+                        return Err(unknown.with_address(region.name()));
+                    }
+                }
             }
             if !wish.lay {
                 return Ok(Found::Later(

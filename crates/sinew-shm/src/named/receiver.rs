@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_core::Stream;
 use sinew_core::{AdaptiveSpin, Error, ErrorKind, Looked, Looks, TryRecvError, Wait, give_way};
 use sinew_ring::{Consumer, ControlBlock, Corruption, Frame, frame_size};
-use sinew_sync::Process;
 
 use super::block::{Block, Role, SLOT_HOLDER, SLOT_LABEL};
 use super::claim::Claim;
@@ -17,7 +16,7 @@ use super::label::{Incoming, LABEL};
 use super::options::Options;
 use super::recovery;
 use super::rest::Rest;
-use super::sender::{block, corrupted};
+use super::sender::{block, corrupted, is_lost, removed};
 use super::tally::Tally;
 use super::{FRAME_CRASH, FRAME_DATA, FRAME_END, FRAME_LABEL};
 use crate::stats::ReceiverStats;
@@ -59,7 +58,8 @@ pub struct Receiver {
 enum Item {
     Message(Frame),
     Ended,
-    Crashed(Option<Process>),
+    /// With the pid of the sender's process, where that is known.
+    Crashed(Option<u32>),
 }
 
 impl Receiver {
@@ -250,6 +250,10 @@ impl Receiver {
             return;
         }
         self.peeked = None;
+        // A child that was forked leaves the channel to its parent.
+        if !self.claim.is_mine() {
+            return;
+        }
         self.rest.wake();
         self.disarm();
         self.claim.give_back();
@@ -280,9 +284,11 @@ impl Receiver {
         self.claim.block().capacity()
     }
 
-    /// The sender's process, if there is one now.
-    pub fn peer(&self) -> Option<Process> {
-        self.claim.peer().filter(|process| !process.has_ended())
+    /// Returns the pid of the sender's process, if there is one now: its number in its own pid
+    /// namespace.
+    pub fn peer(&self) -> Option<u32> {
+        let is_there = self.claim.peer().is_some() && self.claim.dead_peer().is_none();
+        is_there.then(|| self.claim.peer_pid())
     }
 
     /// Changes how this end waits from now on.
@@ -348,11 +354,12 @@ impl Receiver {
             let woken = rest.poll(cx, claim.bell(), bell, || {
                 let cursor = claim.block().cursor(Role::Sender)?;
                 let sender = claim.peer_slot().clone();
+                let presence = claim.presence().clone();
                 Ok(move || {
                     let published = cursor.load(Ordering::Acquire) & !ControlBlock::FLAGS;
                     let holder = sender[SLOT_HOLDER].load(Ordering::Acquire);
-                    let died = Process::from_word(holder).has_ended();
-                    recovery::must_look(published, head, died) || cursor.region().is_truncated()
+                    let died = presence.has_ended(holder);
+                    recovery::must_look(published, head, died) || is_lost(cursor.region())
                 })
             });
             if woken.is_pending() {
@@ -371,6 +378,9 @@ impl Receiver {
         }
         if self.closed {
             return Ok(Some(Item::Ended));
+        }
+        if !self.claim.is_mine() {
+            return Err(self.claim.not_mine("recv"));
         }
         loop {
             let frame = match self.consumer.peek() {
@@ -436,9 +446,17 @@ impl Receiver {
 
     /// What has become of the sender, if it has died and everything that it had published is consumed.
     fn fate(&mut self) -> Result<Option<Item>, Error> {
-        let Some(dead) = self.claim.peer().filter(|process| process.has_ended()) else {
+        let Some(dead) = self.claim.dead_peer() else {
+            if self.claim.peer().is_none() && self.claim.is_removed() {
+                // What one that has left meanwhile had published.
+                return match self.next()? {
+                    Some(item) => Ok(Some(item)),
+                    None => Err(removed(self.claim.block(), "recv")),
+                };
+            }
             return Ok(None);
         };
+        let pid = self.claim.peer_pid();
         // Published before it died, and hence seen by now.
         if let Some(item) = self.next()? {
             return Ok(Some(item));
@@ -448,7 +466,7 @@ impl Receiver {
         if !self.claim.bury(dead) {
             return Ok(None);
         }
-        Ok((!closed).then_some(Item::Crashed(Some(dead))))
+        Ok((!closed).then_some(Item::Crashed(Some(pid))))
     }
 
     /// The message, `None` for an end, and an error for a death.
@@ -456,8 +474,8 @@ impl Receiver {
         match item {
             Item::Message(frame) => Ok(Some(frame)),
             Item::Ended => Ok(None),
-            Item::Crashed(process) => {
-                let who = process.map_or_else(String::new, |dead| format!(" {}", dead.pid()));
+            Item::Crashed(pid) => {
+                let who = pid.map_or_else(String::new, |pid| format!(" {pid}"));
                 let error = self.error(Error::new(ErrorKind::PeerCrashed, "recv").with_reason(
                     format!("the sender's process{who} died without closing the channel"),
                 ));

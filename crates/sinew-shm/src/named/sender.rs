@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sinew_core::{AdaptiveSpin, Error, ErrorKind, Looked, Looks, TrySendError, Wait, give_way};
+use sinew_memory::Region;
 use sinew_ring::{ControlBlock, Corruption, Producer, PushError, frame_size};
-use sinew_sync::Process;
 
 use super::block::{Block, Role, SLOT_ENDED, SLOT_HOLDER, SLOT_OPENED, SLOT_TOLD, Slot};
 use super::claim::Claim;
@@ -43,7 +43,7 @@ pub struct Sender {
     /// Messages staged and not yet published.
     staged: u64,
     /// A predecessor whose death is to be told before anything else.
-    dead: Option<Process>,
+    dead: Option<u64>,
     /// The receiver that was dead when this was opened, or was found out to be.
     gone: u64,
     /// How often the receiver had been taken when this was opened, or one more if there was one.
@@ -78,7 +78,7 @@ impl Sender {
         // First, so that a receiver which comes meanwhile counts as one that has been there.
         let epoch = claim.peer_epoch();
         let receiver = claim.peer();
-        let gone = receiver.filter(|process| process.has_ended());
+        let gone = claim.dead_peer();
         let present = u64::from(receiver.is_some() && gone.is_none());
         let mut sender = Self {
             tally,
@@ -91,7 +91,7 @@ impl Sender {
             outgoing,
             staged: 0,
             dead: predecessor.filter(|_| tell),
-            gone: gone.map_or(0, Process::to_word),
+            gone: gone.unwrap_or_default(),
             epoch: epoch.wrapping_sub(present),
             failed: None,
             closed: false,
@@ -246,9 +246,11 @@ impl Sender {
         self.claim.block().capacity()
     }
 
-    /// The receiver's process, if there is one now.
-    pub fn peer(&self) -> Option<Process> {
-        self.claim.peer().filter(|process| !process.has_ended())
+    /// Returns the pid of the receiver's process, if there is one now: its number in its own pid
+    /// namespace.
+    pub fn peer(&self) -> Option<u32> {
+        let is_there = self.claim.peer().is_some() && self.claim.dead_peer().is_none();
+        is_there.then(|| self.claim.peer_pid())
     }
 
     /// Changes how this end waits from now on.
@@ -432,7 +434,10 @@ impl Sender {
 
     /// Says that this is all, where something has to be said.
     fn close_now(&mut self) {
-        if std::mem::replace(&mut self.closed, true) || self.failed.is_some() {
+        if std::mem::replace(&mut self.closed, true)
+            || self.failed.is_some()
+            || !self.claim.is_mine()
+        {
             return;
         }
         self.rest.wake();
@@ -500,11 +505,12 @@ impl Sender {
         let woken = rest.poll(cx, claim.bell(), bell, || {
             let cursor = claim.block().cursor(Role::Receiver)?;
             let receiver = claim.peer_slot().clone();
+            let presence = claim.presence().clone();
             Ok(move || {
                 let holder = receiver[SLOT_HOLDER].load(Ordering::Acquire);
-                let died = holder != gone && Process::from_word(holder).has_ended();
+                let died = holder != gone && presence.has_ended(holder);
                 let cursor_now = cursor.load(Ordering::Acquire) & !ControlBlock::FLAGS;
-                recovery::must_look(cursor_now, released, died) || cursor.region().is_truncated()
+                recovery::must_look(cursor_now, released, died) || is_lost(cursor.region())
             })
         });
         match woken {
@@ -522,22 +528,24 @@ impl Sender {
     /// What keeps a full channel from ever having room again.
     fn fate(&mut self) -> Option<Error> {
         let receiver = self.claim.peer();
-        let dead = receiver.filter(|process| process.has_ended());
-        if let Some(dead) = dead
-            && dead.to_word() == self.gone
-        {
+        let dead = self.claim.dead_peer();
+        let live = receiver.is_some() && dead.is_none();
+        if !live && self.claim.is_removed() {
+            return Some(removed(self.claim.block(), "send"));
+        }
+        if dead.is_some_and(|dead| dead == self.gone) {
             return None;
         }
         let been = self.claim.peer_epoch() != self.epoch;
         let error = match (receiver, dead) {
             (_, Some(dead)) => {
                 if self.await_successor {
-                    self.gone = dead.to_word();
+                    self.gone = dead;
                     return None;
                 }
                 Error::new(ErrorKind::PeerCrashed, "send").with_reason(format!(
                     "the receiver's process {} died, and the channel is full",
-                    dead.pid()
+                    self.claim.peer_pid()
                 ))
             }
             (None, _) if been && !self.await_successor => Error::new(ErrorKind::Closed, "send")
@@ -581,6 +589,9 @@ impl Sender {
             return Err(self.error(
                 Error::new(ErrorKind::Closed, "send").with_reason("this sender was closed"),
             ));
+        }
+        if !self.claim.is_mine() {
+            return Err(self.claim.not_mine("send"));
         }
         Ok(())
     }
@@ -690,6 +701,20 @@ pub(super) fn corrupted(block: &Block, operation: &'static str, corruption: Corr
         .with_remedy("something has overwritten it: remove it, and lay it anew")
 }
 
+/// Whether a sleeper has to look because the memory is not what it was: cut off, or without the name
+/// by which others would come.
+pub(super) fn is_lost(region: &Region) -> bool {
+    region.is_truncated() || region.is_removed()
+}
+
+/// What is to be said when nobody can come to the other end any more.
+pub(super) fn removed(block: &Block, operation: &'static str) -> Error {
+    Error::new(ErrorKind::Closed, operation)
+        .with_address(block.region().name())
+        .with_reason("the name was removed: who opens it now finds other memory, or none")
+        .with_remedy("open it anew, at both ends; remove it only when nobody uses it")
+}
+
 /// Blocks the thread until it is rung, or for a while.
 pub(super) fn block(word: &sinew_sync::Word, bell: u32) -> Result<(), Error> {
     match sinew_sync::blocking_wait(word, bell, Some(INTERVAL)) {
@@ -700,6 +725,10 @@ pub(super) fn block(word: &sinew_sync::Word, bell: u32) -> Result<(), Error> {
 
 impl Drop for Sender {
     fn drop(&mut self) {
+        // A child that was forked leaves the channel to its parent.
+        if !self.claim.is_mine() {
+            return;
+        }
         // One try for what the sink took: dropping cannot wait.
         let _blocked = self.stage_pending();
         self.close_now();

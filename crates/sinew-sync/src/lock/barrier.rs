@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, Home};
 use sinew_memory::{Region, View};
 
 use super::header::{self, Kind};
@@ -173,6 +173,7 @@ impl Barrier {
         Some(Arrival {
             word: &self.word,
             passed: word / PASSED,
+            home: Home::here(),
         })
     }
 }
@@ -181,10 +182,14 @@ impl Barrier {
 struct Arrival<'a> {
     word: &'a AtomicU32,
     passed: u32,
+    home: Home,
 }
 
 impl Drop for Arrival<'_> {
     fn drop(&mut self) {
+        if !self.home.is_here() {
+            return;
+        }
         let _passed = self
             .word
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytemuck::Pod;
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, Home};
 use sinew_memory::{Region, View};
 
 use super::error::{LockError, LockResult};
@@ -100,7 +100,7 @@ impl Condvar {
         let turn = self.turn.load(Ordering::SeqCst);
         drop(guard);
         driver.wait(&self.turn, turn).await?;
-        let notified = Notified(&self.turn);
+        let notified = Notified::new(&self.turn);
         let taken = lock.core.take().await?;
         notified.keep();
         lock.finish(taken)
@@ -143,7 +143,7 @@ impl Condvar {
         drop(guard);
         let notified = sys::wait(&self.turn, turn, timeout)
             .is_ok()
-            .then(|| Notified(&self.turn));
+            .then(|| Notified::new(&self.turn));
         drop(waiter);
         let taken = lock.core.blocking_take(None)?;
         if let Some(notified) = notified {
@@ -177,23 +177,31 @@ impl Condvar {
     }
 }
 
-struct Waiter<'a>(&'a AtomicU32);
+struct Waiter<'a>(&'a AtomicU32, Home);
 
 impl<'a> Waiter<'a> {
     fn new(waiters: &'a AtomicU32) -> Self {
         waiters.fetch_add(1, Ordering::SeqCst);
-        Self(waiters)
+        Self(waiters, Home::here())
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        if self.1.is_here() {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 
 /// A notification that may have been the only one, passed on unless its waiter has the lock again.
-struct Notified<'a>(&'a AtomicU32);
+struct Notified<'a>(&'a AtomicU32, Home);
+
+impl<'a> Notified<'a> {
+    fn new(turn: &'a AtomicU32) -> Self {
+        Self(turn, Home::here())
+    }
+}
 
 impl Notified<'_> {
     fn keep(self) {
@@ -203,8 +211,10 @@ impl Notified<'_> {
 
 impl Drop for Notified<'_> {
     fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        sys::wake(self.0, 1);
+        if self.1.is_here() {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            sys::wake(self.0, 1);
+        }
     }
 }
 

@@ -4,14 +4,14 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use sinew_core::Error;
-use sinew_memory::{Region, View};
+use sinew_core::{Error, Home};
+use sinew_memory::{Fate, Presence, Region, View};
 use sinew_ring::sync::MutexState;
 
 use super::error::timed_out;
 use super::readers::Readers;
 use super::sentinel::{INTERVAL, Post};
-use super::{header, owner};
+use super::header;
 use crate::budget;
 use crate::driver::{Driver, Word};
 use crate::spin::SharedSpin;
@@ -64,11 +64,12 @@ pub(super) struct Core {
     /// Of a rwlock, whom a writer has to wait for as well.
     readers: Option<Readers>,
     spin: SharedSpin,
+    presence: Presence,
 }
 
-/// Taken, and what was found.
+/// Taken: what was found, and the word of this process that took it.
 #[derive(Debug)]
-pub(super) struct Taken(pub(super) Clean);
+pub(super) struct Taken(pub(super) Clean, pub(super) u64);
 
 impl Core {
     pub(super) fn attach(
@@ -81,6 +82,7 @@ impl Core {
             turn: region.view(offset + WORDS + MutexState::TURN_OFFSET)?,
             readers,
             spin: SharedSpin::default(),
+            presence: region.presence().clone(),
         })
     }
 
@@ -110,9 +112,22 @@ impl Core {
         self.words.clean()
     }
 
+    pub(super) fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    /// Whether this process took what it holds by this word. A child that was forked since has
+    /// another word, or none.
     #[inline]
-    pub(super) fn unlock(&self) {
-        if self.state().unlock() {
+    pub(super) fn is_mine(&self, owner: u64) -> bool {
+        self.presence.is_mine(owner)
+    }
+
+    /// Frees a lock that this process took by the word `owner`; in a child that was forked since it
+    /// does nothing.
+    #[inline]
+    pub(super) fn unlock(&self, owner: u64) {
+        if self.is_mine(owner) && self.state().unlock() {
             self.wake();
         }
     }
@@ -134,46 +149,65 @@ impl Core {
     }
 
     /// Takes the lock if it is free, or if its owner is dead, which is looked at if so asked.
-    fn try_take(&self, me: u64, look: bool) -> Option<Taken> {
+    fn try_take(&self, me: u64, look: bool) -> Result<Option<Taken>, Error> {
         match self.state().try_lock(me) {
-            Ok(()) => return Some(Taken(self.clean())),
-            Err(holder) if !look || !owner::is_dead(holder) => return None,
-            Err(holder) => self.state().take_from(holder, me).ok()?,
+            Ok(()) => return Ok(Some(Taken(self.clean(), me))),
+            Err(holder) if !look || !self.is_dead(holder)? => return Ok(None),
+            Err(holder) => {
+                if self.state().take_from(holder, me).is_err() {
+                    return Ok(None);
+                }
+            }
         }
         // Whatever happens to this process now, the next will know.
         if self.clean() == Clean::YES {
             self.set_clean(Clean::OWNER_DIED);
         }
-        Some(Taken(self.clean()))
+        Ok(Some(Taken(self.clean(), me)))
     }
 
-    /// Whether a waiter has something to do that nobody will wake it for: its owner is dead, or the lock is
-    /// free because a process died that had been woken for it.
+    /// Whether an owner has died. It fails for one whose fate cannot be found out.
+    pub(super) fn is_dead(&self, owner: u64) -> Result<bool, Error> {
+        if owner == 0 {
+            return Ok(false);
+        }
+        match self.presence.judge(owner) {
+            Fate::Lives => Ok(false),
+            Fate::Ended => Ok(true),
+            Fate::Unknown => Err(self
+                .presence
+                .unknown("lock", owner)
+                .with_address(self.name())),
+        }
+    }
+
+    /// Whether a waiter has something to do that nobody will wake it for: the owner is dead, or cannot be judged, or the
+    /// lock is free because a process died that had been woken for it.
     pub(super) fn is_suspicious(&self) -> bool {
         let holder = self.state().owner();
-        holder == 0 || owner::is_dead(holder)
+        holder == 0 || self.presence.judge(holder) != Fate::Lives
     }
 
     /// Takes a lock without readers, if it is free.
     #[inline]
     pub(super) fn take_at_once(&self) -> Option<Taken> {
-        let me = owner::known()?;
+        let me = self.presence.word()?;
         // Both words by one pointer: what is loaded after an atomic operation waits for it.
         let words: &LockWords = &self.words;
         words.state.try_lock(me).ok()?;
-        Some(Taken(words.clean()))
+        Some(Taken(words.clean(), me))
     }
 
     pub(super) async fn take(&self) -> Result<Taken, Error> {
-        let me = owner::me()?;
+        let me = self.presence.enter()?;
         // Before it is taken: a future that is dropped here holds nothing.
         poll_fn(budget::poll).await;
-        let taken = match self.try_take(me, false) {
+        let taken = match self.try_take(me, false)? {
             Some(taken) => taken,
             None => self.take_slowly(me).await?,
         };
         // From here on it is held: dropped while waiting for readers, it is freed.
-        let held = Held(self);
+        let held = Held(self, me);
         if let Some(readers) = &self.readers {
             readers.wait_until_gone(self).await?;
         }
@@ -184,11 +218,11 @@ impl Core {
     async fn take_slowly(&self, me: u64) -> Result<Taken, Error> {
         let driver = Driver::current()?;
         let taken = || match self.state().owner() {
-            0 => self.try_take(me, false),
+            0 => self.try_take(me, false).transpose(),
             _ => None,
         };
         if let Some(taken) = self.spin.look(&driver, taken).await {
-            return Ok(taken);
+            return taken;
         }
         let _waiter = Waiter::new(self.state());
         let post: Post = driver.sentinel().post({
@@ -198,7 +232,7 @@ impl Core {
         let mut look = false;
         loop {
             let turn = self.state().turn();
-            if let Some(taken) = self.try_take(me, look) {
+            if let Some(taken) = self.try_take(me, look)? {
                 return Ok(taken);
             }
             tokio::select! {
@@ -213,13 +247,13 @@ impl Core {
     }
 
     pub(super) fn try_take_now(&self) -> Result<Option<Taken>, Error> {
-        let me = owner::me()?;
-        let Some(taken) = self.try_take(me, true) else {
+        let me = self.presence.enter()?;
+        let Some(taken) = self.try_take(me, true)? else {
             return Ok(None);
         };
-        let held = Held(self);
+        let held = Held(self, me);
         if let Some(readers) = &self.readers
-            && !readers.are_gone()
+            && !readers.are_gone()?
         {
             return Ok(None);
         }
@@ -228,19 +262,24 @@ impl Core {
     }
 
     pub(super) fn blocking_take(&self, timeout: Option<Duration>) -> Result<Taken, Error> {
-        let me = owner::me()?;
+        let me = self.presence.enter()?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let taken = match self.try_take(me, false) {
+        let taken = match self.try_take(me, false)? {
             Some(taken) => taken,
             None => {
                 let _waiter = Waiter::new(self.state());
-                self.block(deadline, timeout, |look| self.try_take(me, look))?
+                self.block(deadline, timeout, |look| {
+                    self.try_take(me, look).transpose()
+                })??
             }
         };
-        let held = Held(self);
+        let held = Held(self, me);
         if let Some(readers) = &self.readers {
             let _waiter = Waiter::new(self.state());
-            self.block(deadline, timeout, |_| readers.are_gone().then_some(()))?;
+            self.block(deadline, timeout, |_| match readers.are_gone() {
+                Ok(are_gone) => are_gone.then_some(Ok(())),
+                Err(error) => Some(Err(error)),
+            })??;
         }
         held.keep();
         Ok(taken)
@@ -281,23 +320,29 @@ impl Core {
 /// A declared waiter, which takes its declaration back.
 pub(super) struct Waiter<'a> {
     state: &'a MutexState,
+    home: Home,
 }
 
 impl<'a> Waiter<'a> {
     pub(super) fn new(state: &'a MutexState) -> Self {
         state.enter();
-        Self { state }
+        Self {
+            state,
+            home: Home::here(),
+        }
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.state.leave();
+        if self.home.is_here() {
+            self.state.leave();
+        }
     }
 }
 
-/// Frees a lock that was taken, unless it is kept.
-struct Held<'a>(&'a Core);
+/// Frees a lock that was taken by a word, unless it is kept.
+struct Held<'a>(&'a Core, u64);
 
 impl Held<'_> {
     fn keep(self) {
@@ -307,6 +352,6 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.unlock();
+        self.0.unlock(self.1);
     }
 }

@@ -12,10 +12,13 @@ use super::protected::Protected;
 /// It has a copy of the data. What was changed is written back when the lock is freed, so that an owner that
 /// dies while it computes leaves the data as they were.
 ///
-/// It may be sent to another task or thread, and held across `.await`.
+/// It may be sent to another task or thread, and held across `.await`. A child that is forked has a
+/// copy, which holds nothing: dropped there, it changes neither the lock nor the data.
 #[must_use = "dropped, it frees the lock at once"]
 pub struct Guard<'a, T: Pod> {
     lock: &'a Protected<T>,
+    /// The word by which this process took the lock.
+    owner: u64,
     value: T,
     state: Value,
 }
@@ -32,9 +35,10 @@ enum Value {
 impl<'a, T: Pod> Guard<'a, T> {
     /// Of a lock that was taken.
     #[inline]
-    pub(super) fn new(lock: &'a Protected<T>, value: T) -> Self {
+    pub(super) fn new(lock: &'a Protected<T>, owner: u64, value: T) -> Self {
         Self {
             lock,
+            owner,
             value,
             state: Value::Found,
         }
@@ -78,9 +82,12 @@ impl<T: Pod> DerefMut for Guard<'_, T> {
 impl<T: Pod> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // The range was checked when the lock was attached.
-        let _cannot_fail = self.write_back();
-        self.lock.core.unlock();
+        // A child that was forked leaves the lock and the data to its parent.
+        if self.lock.core.is_mine(self.owner) {
+            // The range was checked when the lock was attached.
+            let _cannot_fail = self.write_back();
+            self.lock.core.unlock(self.owner);
+        }
     }
 }
 

@@ -19,11 +19,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Version 1 of the layout.
+    /// With the version of the layout in the last place. Those of version 1 that have owners name them by
+    /// number and start time.
     fn magic(self) -> u32 {
         u32::from_le_bytes(match self {
-            Self::Mutex => *b"SMx1",
-            Self::RwLock => *b"SRw1",
+            Self::Mutex => *b"SMx2",
+            Self::RwLock => *b"SRw2",
             Self::Condvar => *b"SCv1",
             Self::Event => *b"SEv1",
             Self::Barrier => *b"SBa1",

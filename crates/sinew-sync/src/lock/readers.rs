@@ -1,16 +1,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sinew_core::Error;
-use sinew_memory::{Region, View};
+use sinew_memory::{Fate, Presence, Region, View};
 
 use super::core::{Core, Waiter};
-use super::owner;
 use crate::driver::Driver;
 
-/// Who reads: a slot for each, with the name of its process, so that a reader's death is noticed.
+/// Who reads: a slot for each, with the word of its process, so that a reader's death is noticed.
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
     slots: View<[AtomicU64; Readers::MOST]>,
+    presence: Presence,
 }
 
 impl Readers {
@@ -22,6 +22,7 @@ impl Readers {
     pub(super) fn attach(region: &Region, offset: usize) -> Result<Self, Error> {
         Ok(Self {
             slots: region.view(offset)?,
+            presence: region.presence().clone(),
         })
     }
 
@@ -36,7 +37,7 @@ impl Readers {
         }
         self.slots.iter().position(|slot| {
             let reader = slot.load(Ordering::SeqCst);
-            owner::is_dead(reader) && take(slot, reader)
+            self.presence.has_ended(reader) && take(slot, reader)
         })
     }
 
@@ -47,15 +48,28 @@ impl Readers {
     }
 
     /// Whether nobody reads. The slots of the dead are freed: who only reads leaves nothing half done.
-    pub(super) fn are_gone(&self) -> bool {
-        self.slots.iter().all(|slot| {
+    /// It fails for a reader whose fate cannot be found out.
+    pub(super) fn are_gone(&self) -> Result<bool, Error> {
+        for slot in self.slots.iter() {
             let reader = slot.load(Ordering::SeqCst);
-            reader == 0
-                || (owner::is_dead(reader)
-                    && slot
-                        .compare_exchange(reader, 0, Ordering::SeqCst, Ordering::SeqCst)
-                        .is_ok())
-        })
+            if reader == 0 {
+                continue;
+            }
+            let is_free = match self.presence.judge(reader) {
+                Fate::Lives => false,
+                Fate::Ended => slot
+                    .compare_exchange(reader, 0, Ordering::SeqCst, Ordering::SeqCst)
+                    .is_ok(),
+                Fate::Unknown => {
+                    let error = self.presence.unknown("lock", reader);
+                    return Err(error.with_address(self.slots.region().name()));
+                }
+            };
+            if !is_free {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn are_empty(&self) -> bool {
@@ -76,11 +90,11 @@ impl Readers {
         let _waiter = Waiter::new(core.state());
         let post = driver.sentinel().post({
             let readers = self.clone();
-            move || readers.are_gone()
+            move || readers.are_gone().unwrap_or(true)
         });
         loop {
             let turn = core.state().turn();
-            if self.are_gone() {
+            if self.are_gone()? {
                 return Ok(());
             }
             tokio::select! {

@@ -10,7 +10,6 @@ use sinew_memory::Region;
 use super::core::{Clean, Core, DATA, Waiter};
 use super::error::{LockError, LockResult, poisoned};
 use super::header::{self, Kind};
-use super::owner;
 use super::protected::Protected;
 use super::readers::Readers;
 use crate::budget;
@@ -151,7 +150,7 @@ impl<T: Pod> RwLock<T> {
     ///
     /// As for [`Mutex::lock`](crate::Mutex::lock).
     pub async fn read(&self) -> ReadResult<'_, T> {
-        let me = owner::me()?;
+        let me = self.lock.core.presence().enter()?;
         poll_fn(budget::poll).await;
         if let Some(guard) = self.try_enter(me)? {
             return Ok(guard);
@@ -204,7 +203,7 @@ impl<T: Pod> RwLock<T> {
     ///
     /// As for [`Mutex::try_lock`](crate::Mutex::try_lock).
     pub fn try_read(&self) -> Result<Option<ReadGuard<'_, T>>, LockError<'_, T>> {
-        self.try_read_once(owner::me()?, true)
+        self.try_read_once(self.lock.core.presence().enter()?, true)
     }
 
     /// As [`read`](Self::read), for a thread that is not part of a runtime.
@@ -213,7 +212,7 @@ impl<T: Pod> RwLock<T> {
     ///
     /// As for [`Mutex::blocking_lock`](crate::Mutex::blocking_lock).
     pub fn blocking_read(&self, timeout: Option<Duration>) -> ReadResult<'_, T> {
-        let me = owner::me()?;
+        let me = self.lock.core.presence().enter()?;
         if let Some(guard) = self.try_enter(me)? {
             return Ok(guard);
         }
@@ -245,7 +244,7 @@ impl<T: Pod> RwLock<T> {
         if let Some(guard) = self.try_enter(me)? {
             return Ok(Some(guard));
         }
-        if !look || !owner::is_dead(self.lock.core.state().owner()) {
+        if !look || !self.lock.core.is_dead(self.lock.core.state().owner())? {
             return Ok(None);
         }
         // The heir of a writer has to write: so that is what it gets.
@@ -276,6 +275,7 @@ impl<T: Pod> RwLock<T> {
             core: &self.lock.core,
             readers: &self.readers,
             index,
+            owner: me,
         };
         if self.lock.core.state().owner() != 0 {
             return Ok(None);
@@ -300,7 +300,7 @@ impl<T: Pod> RwLock<T> {
     ///
     /// While there are any it changes nothing: that would wake those who wait, this reader among them.
     fn try_inherit(&self) -> Result<Option<ReadGuard<'_, T>>, LockError<'_, T>> {
-        if !self.readers.are_gone() {
+        if !self.readers.are_gone()? {
             return Ok(None);
         }
         match self.lock.core.try_take_now()? {
@@ -339,12 +339,16 @@ struct Place<'a> {
     core: &'a Core,
     readers: &'a Readers,
     index: usize,
+    /// The word of the process that reads.
+    owner: u64,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.readers.leave(self.index);
-        self.core.wake_if_waiting();
+        if self.core.is_mine(self.owner) {
+            self.readers.leave(self.index);
+            self.core.wake_if_waiting();
+        }
     }
 }
 

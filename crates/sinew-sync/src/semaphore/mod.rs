@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, Home};
 use sinew_memory::{Region, View};
 use sinew_ring::sync::SemaphoreState;
 
@@ -300,12 +300,16 @@ impl<'a> Future for Acquire<'a> {
 /// A declared waiter, which takes its declaration back.
 struct Waiter<'a> {
     state: &'a SemaphoreState,
+    home: Home,
 }
 
 impl<'a> Waiter<'a> {
     fn new(state: &'a SemaphoreState) -> Self {
         state.enter();
-        Self { state }
+        Self {
+            state,
+            home: Home::here(),
+        }
     }
 
     fn try_acquire(&self) -> bool {
@@ -320,7 +324,9 @@ impl<'a> Waiter<'a> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.state.leave();
+        if self.home.is_here() {
+            self.state.leave();
+        }
     }
 }
 

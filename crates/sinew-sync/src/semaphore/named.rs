@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, Home};
 use sinew_memory::Region;
 
 use super::{Semaphore, check_platform, check_value, contents};
@@ -50,11 +50,13 @@ impl Default for SemaphoreOptions {
 
 /// Removes the name when the last handle goes.
 #[derive(Debug)]
-pub(super) struct Unlink(String);
+pub(super) struct Unlink(String, Home);
 
 impl Drop for Unlink {
     fn drop(&mut self) {
-        let _gone_before = Semaphore::unlink(&self.0);
+        if self.1.is_here() {
+            let _gone_before = Semaphore::unlink(&self.0);
+        }
     }
 }
 
@@ -134,7 +136,7 @@ impl SemaphoreOptions {
             }
         };
         if self.unlink {
-            semaphore.unlink = Some(Arc::new(Unlink(name.to_owned())));
+            semaphore.unlink = Some(Arc::new(Unlink(name.to_owned(), Home::here())));
         }
         Ok(semaphore)
     }

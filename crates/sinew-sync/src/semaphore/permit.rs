@@ -1,14 +1,17 @@
+use sinew_core::Home;
 use sinew_ring::sync::SemaphoreState;
 
 use super::Semaphore;
 
-/// A unit of a [`Semaphore`], given back on drop.
+/// A unit of a [`Semaphore`], given back on drop. A child that is forked has a copy, which gives
+/// nothing back.
 #[derive(Debug)]
 #[must_use = "dropped, it gives the unit back at once"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
     /// Of the semaphore, unless the unit is kept for good.
     state: Option<&'a SemaphoreState>,
+    home: Home,
 }
 
 impl<'a> Permit<'a> {
@@ -17,6 +20,7 @@ impl<'a> Permit<'a> {
         Self {
             semaphore,
             state: Some(state),
+            home: Home::here(),
         }
     }
 
@@ -31,6 +35,7 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         // At the largest value there is no room for it, and nobody waits.
         if let Some(state) = self.state
+            && self.home.is_here()
             && let Some(true) = state.post()
         {
             self.semaphore.wake();

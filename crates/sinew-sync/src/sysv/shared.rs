@@ -33,8 +33,8 @@ pub(super) fn current() -> &'static Shared {
     }
     static FORK: Once = Once::new();
     FORK.call_once(|| {
-        if let Err(errno) = crate::sys::at_fork(begin_anew) {
-            tracing::error!(%errno, "a child that is forked will rely on helpers that it does not have");
+        if let Err(error) = sinew_core::at_fork(None, begin_anew) {
+            tracing::error!(%error, "a child that is forked will rely on helpers that it does not have");
         }
     });
     let mut shared = &*FIRST;

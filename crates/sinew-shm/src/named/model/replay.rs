@@ -14,8 +14,8 @@ use super::super::recovery::{self, Found};
 use super::super::{FRAME_CRASH, FRAME_DATA, FRAME_END, Options, Receiver};
 use super::{Frame, R, S, World};
 
-/// A process that there is not.
-const DEAD: u64 = 4_194_303 << 42 | 1;
+/// The word of no process: none has the number zero.
+const DEAD: u64 = 1;
 const SLOTS: [usize; 2] = [128, 256];
 
 /// What a receiver gives.

@@ -118,6 +118,9 @@ fn parts() {
     assert_eq!(parse("tcp:[::1]:80").host_port(), Some(("::1", 80)));
     assert_eq!(parse("udp:a:0").host_port(), Some(("a", 0)));
     assert_eq!(parse("fd:0").host_port(), None);
+    let zone = parse("tcp:[fe80::1%25eth0]:9");
+    assert_eq!(zone.host_port(), Some(("fe80::1%eth0", 9)));
+    assert_eq!(zone.to_string(), "tcp:[fe80::1%25eth0]:9");
 }
 
 #[test]
@@ -551,6 +554,24 @@ const BAD: &[(&str, usize, &str, &str)] = &[
         8,
         "0x0",
         "key 0 is IPC_PRIVATE, which makes a new object that no other process finds; write another key, such as 0x5e1f, or `id=` and the number of an object",
+    ),
+    (
+        "tcp:[fe80::1%eth0]:9",
+        12,
+        "%",
+        "the `%` before the zone of an IPv6 address is written `%25`, as RFC 6874 has it; did you mean `%25`?",
+    ),
+    (
+        "udp:[ff02::1%4]:9",
+        12,
+        "%",
+        "the `%` before the zone of an IPv6 address is written `%25`, as RFC 6874 has it; did you mean `%25`?",
+    ),
+    (
+        "tcp:[fe80::1%25]:9",
+        4,
+        "[fe80::1%25]",
+        "the zone after the `%` is missing; write the name of the interface, as in `[fe80::1%25eth0]:9000`",
     ),
     (
         "dbus::path=/x",

@@ -1,17 +1,21 @@
 //! Hosts and ports: what TCP and UDP share.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
 use rustix::io::Errno;
-use rustix::net::SocketAddrAny;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, SocketType};
 use sinew_core::{Error, ErrorKind, thread};
 use socket2::Socket;
 
 /// All addresses of `host:port`, without blocking.
 pub(crate) async fn resolve(text: &str, operation: &'static str) -> Result<Vec<SocketAddr>, Error> {
-    if let Ok(address) = text.parse() {
-        return Ok(vec![address]);
+    if let Some(address) = parse_addr(text) {
+        return Ok(vec![address.map_err(|error| match error.address() {
+            Some(_) => error,
+            None => error.with_address(text),
+        })?]);
     }
     let name = text.to_owned();
     let lookup = move || name.to_socket_addrs().map(Iterator::collect);
@@ -19,6 +23,71 @@ pub(crate) async fn resolve(text: &str, operation: &'static str) -> Result<Vec<S
         .await
         .map_err(|error| error.with_address(text))?;
     found.map_err(|error| unresolved(error, text, operation))
+}
+
+/// Parses an IP address and a port, which need no resolver: `127.0.0.1:9000`, `[::1]:9000`, or
+/// `[fe80::1%eth0]:9000` with the name or the number of an interface, the zone of [RFC 4007]. `None` if
+/// the text is something else.
+///
+/// # Errors
+///
+/// `ENODEV` if there is no such interface; of kind [`InvalidInput`](ErrorKind::InvalidInput) for a
+/// link-local address without one.
+///
+/// [RFC 4007]: https://www.rfc-editor.org/rfc/rfc4007#section-11
+pub fn parse_addr(text: &str) -> Option<Result<SocketAddr, Error>> {
+    let address = match text.parse() {
+        Ok(address) => address,
+        Err(_) => {
+            let (host, port) = text.strip_prefix('[')?.rsplit_once("]:")?;
+            let (ip, zone) = host.split_once('%')?;
+            let (ip, port) = (ip.parse().ok()?, port.parse().ok()?);
+            match index_of(zone) {
+                Ok(index) => SocketAddrV6::new(ip, port, 0, index).into(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    };
+    if let SocketAddr::V6(v6) = address
+        && v6.ip().is_unicast_link_local()
+        && v6.scope_id() == 0
+    {
+        return Some(Err(Error::new(ErrorKind::InvalidInput, "resolve")
+            .with_reason("a link-local address needs the interface on which it is meant")
+            .with_remedy(format!(
+                "append a percent sign and its name, as in `[{}%eth0]` (`%25eth0` in an address \
+                 with a scheme)",
+                v6.ip()
+            ))));
+    }
+    Some(Ok(address))
+}
+
+/// The number of a network interface, by its name.
+pub(crate) fn index_of(name: &str) -> Result<u32, Error> {
+    let failed = |operation: &'static str| {
+        move |errno: Errno| Error::from_raw_os_error(operation, errno.raw_os_error())
+    };
+    // Any socket will do, and this kind exists wherever Sinew runs.
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(failed("socket"))?;
+    name_to_index(socket, name).map_err(|errno| {
+        failed("ioctl(SIOCGIFINDEX)")(errno)
+            .with_address(name)
+            .with_kind(ErrorKind::InvalidInput)
+            .with_reason("there is no such network interface")
+            .with_remedy("see `ip link` for those that there are")
+    })
+}
+
+/// Whether a multicast address means another group on each interface: those of interface and link scope.
+pub(crate) fn is_scoped_group(ip: &Ipv6Addr) -> bool {
+    ip.is_multicast() && matches!(ip.segments()[0] & 0xf, 1 | 2)
 }
 
 fn unresolved(error: io::Error, text: &str, operation: &'static str) -> Error {

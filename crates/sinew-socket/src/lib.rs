@@ -58,5 +58,6 @@ mod outgoing;
 mod outlet;
 mod sys;
 
-use inet::{bind_inet, inet_addr, no_address, resolve};
+pub use inet::parse_addr;
+use inet::{bind_inet, index_of, inet_addr, is_scoped_group, no_address, resolve};
 pub use outgoing::Outgoing;

@@ -359,3 +359,25 @@ fn dropped_outside_a_runtime() {
     });
     drop(ends);
 }
+
+#[tokio::test]
+async fn a_zone_is_the_name_of_an_interface() {
+    let mut listener = match Listener::bind("[::1%lo]:0").await {
+        Ok(listener) => listener,
+        Err(error) if error.errno_name() == Some("EADDRNOTAVAIL") => {
+            println!("skipped: there is no IPv6 here");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let port = listener.local_addr().port();
+    let (client, server) = tokio::join!(
+        sinew_socket::tcp::connect(format!("[::1%lo]:{port}")),
+        listener.accept()
+    );
+    let (mut client, mut server) = (client.unwrap(), server.unwrap());
+    client.send("hello").await.unwrap();
+    assert_eq!(server.recv().await.unwrap().unwrap(), "hello");
+    let error = Listener::bind("[fe80::1]:0").await.unwrap_err();
+    assert!(error.to_string().contains("needs the interface"), "{error}");
+}

@@ -1,7 +1,7 @@
 //! UDP within one process, over the loopback interface.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
@@ -179,4 +179,87 @@ async fn options_are_set() {
     let sharing = Options::new().reuse_port(true);
     let one = sharing.bind("127.0.0.1:0").await.unwrap();
     sharing.bind(one.local_addr()).await.unwrap();
+}
+
+/// The name and a link-local address of an interface that has one.
+fn link_local() -> Option<(String, Ipv6Addr)> {
+    let addresses = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let found = addresses.lines().find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let bits = u128::from_str_radix(words[0], 16).ok()?;
+        (words[3] == "20").then(|| (words[5].to_owned(), Ipv6Addr::from_bits(bits)))
+    });
+    if found.is_none() {
+        println!("skipped: no interface has a link-local address");
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_zone_is_a_name_or_a_number() {
+    let Some((name, ip)) = link_local() else {
+        return;
+    };
+    let mut server = Socket::bind(format!("[{ip}%{name}]:0")).await.unwrap();
+    let SocketAddr::V6(local) = server.local_addr() else {
+        panic!("{server:?}");
+    };
+    let (port, index) = (local.port(), local.scope_id());
+    assert_ne!(index, 0);
+    for zone in [name, index.to_string()] {
+        let mut client = Socket::connect(format!("[{ip}%{zone}]:{port}"))
+            .await
+            .unwrap();
+        client.send(zone.as_str()).await.unwrap();
+        assert_eq!(
+            bounded(server.recv()).await.unwrap().payload(),
+            zone.as_str()
+        );
+    }
+    let error = Socket::connect(format!("[{ip}]:{port}")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("%25eth0"), "{error}");
+    let error = Socket::connect(format!("[{ip}%nowhere]:{port}"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.errno_name(), Some("ENODEV"), "{error}");
+    assert!(
+        error.to_string().contains("no such network interface"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_group_of_link_scope_is_on_an_interface() {
+    const GROUP: &str = "ff02::5ec7";
+    let Some((name, _)) = link_local() else {
+        return;
+    };
+    let through = Options::new().interface(Interface::Name(name.clone()));
+    let port = Socket::bind("[::]:0").await.unwrap().local_addr().port();
+    let (plain, zoned) = (
+        format!("[{GROUP}]:{port}"),
+        format!("[{GROUP}%{name}]:{port}"),
+    );
+    for (options, group) in [
+        (through.clone(), &plain),
+        (Options::new(), &zoned),
+        (through, &zoned),
+    ] {
+        let mut member = options.bind_multicast(group).await.unwrap();
+        let mut sender = options.connect(group).await.unwrap();
+        sender.send("to the link").await.unwrap();
+        let message = bounded(member.recv()).await.unwrap();
+        assert_eq!(message.payload(), "to the link");
+    }
+    for error in [
+        Options::new().bind_multicast(&plain).await.unwrap_err(),
+        Socket::connect(&plain).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.remedy().unwrap().contains("interface"), "{error}");
+    }
+    let other = Options::new().interface(Interface::Name("lo".to_owned()));
+    let error = other.bind_multicast(&zoned).await.unwrap_err();
+    assert!(error.to_string().contains("another interface"), "{error}");
 }

@@ -208,7 +208,9 @@ async fn multicast() {
     }
     for (wrong, remedy) in [
         ("udp:239.255.71.94:5?interface=lo", "add `multicast`"),
+        ("udp:[ff02::1%25lo]:5", "add `multicast`"),
         ("udp:127.0.0.1:5?multicast", "leave out `multicast`"),
+        ("udp:[::1]:5?bind=[fe80::1%25nowhere]:0&connect", "ip link"),
     ] {
         let error = error(sinew::open_receiver(&wrong.parse().unwrap()).await);
         assert!(error.to_string().contains(remedy), "{error}");

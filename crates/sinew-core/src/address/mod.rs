@@ -133,7 +133,9 @@ impl Address {
             .then(|| Endpoint::of(self.rest.as_bytes()))
     }
 
-    /// The host, without the brackets of an IPv6 address, and the port, for `tcp:` and `udp:`.
+    /// The host, without the brackets of an IPv6 address, and the port, for `tcp:` and `udp:`. The
+    /// zone of a link-local address, an interface, follows the host after a `%`: `[fe80::1%25eth0]:9`
+    /// has the host `fe80::1%eth0`.
     pub fn host_port(&self) -> Option<(&str, u16)> {
         match self.scheme {
             Scheme::Tcp | Scheme::Udp => rest::host_port(self.rest.to_str()?).ok(),

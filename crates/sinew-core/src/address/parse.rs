@@ -22,6 +22,9 @@ pub(super) fn parse(input: &str) -> Result<Address, Fault> {
         Some((encoded, query)) => (encoded, Some(query)),
         None => (body, None),
     };
+    if let Scheme::Tcp | Scheme::Udp = scheme {
+        rest::check_zone(encoded).map_err(|fault| fault.shifted(rest_at))?;
+    }
     let rest = decode(encoded, rest_at)?;
     rest::check(scheme, &rest).map_err(|fault| placed(fault, encoded, rest_at))?;
 

@@ -40,6 +40,22 @@ pub(super) fn check(scheme: Scheme, rest: &[u8]) -> Result<(), Fault> {
     }
 }
 
+/// Refuses a `%` that is meant to begin the zone of an IPv6 address, and begins an escape.
+pub(super) fn check_zone(encoded: &str) -> Result<(), Fault> {
+    let host = encoded.split_once(']').map_or(encoded, |(host, _)| host);
+    let percent = host
+        .match_indices('%')
+        .find(|(at, _)| !host[at + 1..].starts_with("25"));
+    match percent {
+        Some((at, _)) if host.starts_with('[') => Err(Fault::new(
+            at..at + 1,
+            "the `%` before the zone of an IPv6 address is written `%25`, as RFC 6874 has it",
+        )
+        .meant("%25")),
+        _ => Ok(()),
+    }
+}
+
 /// The host, without the brackets of an IPv6 address, and the port.
 pub(super) fn host_port(rest: &str) -> Result<(&str, u16), Fault> {
     const EXAMPLE: &str = "write `host:port`, such as `127.0.0.1:9000` or `[::1]:9000`";
@@ -68,6 +84,10 @@ pub(super) fn host_port(rest: &str) -> Result<(&str, u16), Fault> {
             format!("`{host}` has colons and no brackets around it"),
         )
         .remedy(EXAMPLE));
+    }
+    if bracketed && bare.ends_with('%') {
+        return Err(Fault::new(host_range, "the zone after the `%` is missing")
+            .remedy("write the name of the interface, as in `[fe80::1%25eth0]:9000`"));
     }
     if let Some(at) = bare.find(|c: char| c.is_whitespace() || "/[]@".contains(c)) {
         let at = at + usize::from(bracketed);

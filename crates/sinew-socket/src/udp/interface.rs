@@ -1,9 +1,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::AsFd;
 use std::str::FromStr;
 
-use rustix::net::netdevice::name_to_index;
 use sinew_core::{Error, ErrorKind};
 use socket2::{InterfaceIndexOrAddress, Socket};
 
@@ -36,16 +34,12 @@ pub enum Interface {
 }
 
 impl Interface {
-    fn index(&self, socket: impl AsFd) -> Result<u32, Error> {
+    /// Its number; 0 for any.
+    pub(super) fn index(&self) -> Result<u32, Error> {
         match self {
             Self::Any => Ok(0),
             Self::Index(index) => Ok(*index),
-            Self::Name(name) => name_to_index(socket, name).map_err(|errno| {
-                Error::from_raw_os_error("ioctl(SIOCGIFINDEX)", errno.raw_os_error())
-                    .with_address(name)
-                    .with_reason("there is no such network interface")
-                    .with_remedy("see `ip link` for those that there are")
-            }),
+            Self::Name(name) => crate::index_of(name),
             Self::Address(address) => Err(Error::new(ErrorKind::InvalidInput, "multicast")
                 .with_address(address)
                 .with_reason("for IPv6, an interface has no IPv4 address")
@@ -53,25 +47,25 @@ impl Interface {
         }
     }
 
-    fn v4(&self, socket: impl AsFd) -> Result<InterfaceIndexOrAddress, Error> {
+    fn v4(&self) -> Result<InterfaceIndexOrAddress, Error> {
         match self {
             Self::Address(address) => Ok(InterfaceIndexOrAddress::Address(*address)),
-            _ => self.index(socket).map(InterfaceIndexOrAddress::Index),
+            _ => self.index().map(InterfaceIndexOrAddress::Index),
         }
     }
 
     pub(super) fn join(&self, socket: &Socket, group: IpAddr) -> Result<(), Error> {
         let joined = match group {
-            IpAddr::V4(group) => socket.join_multicast_v4_n(&group, &self.v4(socket)?),
-            IpAddr::V6(group) => socket.join_multicast_v6(&group, self.index(socket)?),
+            IpAddr::V4(group) => socket.join_multicast_v4_n(&group, &self.v4()?),
+            IpAddr::V6(group) => socket.join_multicast_v6(&group, self.index()?),
         };
         joined.map_err(|error| self.explain("join", error, group))
     }
 
     pub(super) fn leave(&self, socket: &Socket, group: IpAddr) -> Result<(), Error> {
         let left = match group {
-            IpAddr::V4(group) => socket.leave_multicast_v4_n(&group, &self.v4(socket)?),
-            IpAddr::V6(group) => socket.leave_multicast_v6(&group, self.index(socket)?),
+            IpAddr::V4(group) => socket.leave_multicast_v4_n(&group, &self.v4()?),
+            IpAddr::V6(group) => socket.leave_multicast_v6(&group, self.index()?),
         };
         left.map_err(|error| self.explain("leave", error, group))
     }
@@ -80,10 +74,10 @@ impl Interface {
     pub(super) fn send_through(&self, socket: &Socket, is_v6: bool) -> Result<(), Error> {
         let set = match (is_v6, self) {
             (_, Self::Any) => return Ok(()),
-            (true, _) => socket.set_multicast_if_v6(self.index(socket)?),
+            (true, _) => socket.set_multicast_if_v6(self.index()?),
             (false, Self::Address(address)) => socket.set_multicast_if_v4(address),
             (false, _) => {
-                let index = self.index(socket)?;
+                let index = self.index()?;
                 rustix::net::sockopt::set_ip_multicast_if_with_ifindex(
                     socket,
                     &Ipv4Addr::UNSPECIFIED,

@@ -195,10 +195,11 @@ impl Options {
     ///
     /// Cancel safe: dropped before it is ready, it leaves nothing behind.
     pub async fn bind_multicast(&self, group: impl Display) -> Result<Socket, Error> {
-        let options = self.clone().reuse_address(true);
         self.first(group, "bind", |address| {
+            let (address, interface) = self.on_interface(address)?;
+            let options = self.clone().reuse_address(true).interface(interface);
             let socket = options.bound(address)?;
-            self.interface.join(&socket, address.ip())?;
+            options.interface.join(&socket, address.ip())?;
             Ok(socket)
         })
         .await
@@ -217,12 +218,14 @@ impl Options {
     /// Cancel safe: dropped before it is ready, it leaves nothing behind.
     pub async fn connect(&self, address: impl Display) -> Result<Socket, Error> {
         self.first(address, "connect", |address| {
+            let (address, interface) = self.on_interface(address)?;
+            let options = self.clone().interface(interface);
             let local = self
                 .local
                 .filter(|local| local.is_ipv4() == address.is_ipv4());
             let socket = match local {
-                Some(local) => self.bound(local)?,
-                None => self.prepared(address)?,
+                Some(local) => options.bound(local)?,
+                None => options.prepared(address)?,
             };
             socket
                 .connect(&address.into())
@@ -270,6 +273,38 @@ impl Options {
             Some(_) => error,
             None => error.with_address(text),
         })
+    }
+
+    /// A group's address with the number of its interface, which the zone of the address names, or
+    /// [`interface`](Self::interface).
+    fn on_interface(&self, address: SocketAddr) -> Result<(SocketAddr, Interface), Error> {
+        let mut v6 = match address {
+            SocketAddr::V6(v6) if v6.ip().is_multicast() => v6,
+            _ => return Ok((address, self.interface.clone())),
+        };
+        let invalid = |reason: &'static str, remedy: &'static str| {
+            Err(Error::new(ErrorKind::InvalidInput, "multicast")
+                .with_address(address)
+                .with_reason(reason)
+                .with_remedy(remedy))
+        };
+        let (named, zone) = (self.interface.index()?, v6.scope_id());
+        if named != 0 && zone != 0 && named != zone {
+            return invalid(
+                "the zone of the address is another interface than `interface`",
+                "leave one of them out",
+            );
+        }
+        v6.set_scope_id(named.max(zone));
+        match v6.scope_id() {
+            0 if crate::is_scoped_group(v6.ip()) => invalid(
+                "a group of this scope is another one on each interface, and none is named",
+                "set `interface`, or append a percent sign and its name to the address, as in \
+                 `[ff02::1%eth0]` (`%25eth0` in an address with a scheme)",
+            ),
+            0 => Ok((v6.into(), Interface::Any)),
+            index => Ok((v6.into(), Interface::Index(index))),
+        }
     }
 
     fn bound(&self, address: SocketAddr) -> Result<RawSocket, Error> {

@@ -182,6 +182,9 @@ macro_rules! dispatch {
 /// | `backlog` | 1024 | `tcp:`; how many connections can wait |
 /// | `reuse-port` | no | `tcp:`; share the port with others that say so too |
 ///
+/// The host of `tcp:` and `udp:` is a name or an address, of IPv6 in brackets. A link-local one names its
+/// interface: `tcp:[fe80::1%25eth0]:9000`, where `%25` stands for a percent sign.
+///
 /// The framing is by length unless the address says otherwise, so that every message crosses as it is,
 /// and one that was cut off is noticed.
 ///

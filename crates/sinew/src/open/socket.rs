@@ -1,8 +1,7 @@
 //! `unix:`, `unix-dgram:`, `unix-seqpacket:`, `tcp:` and `udp:` addresses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::str::FromStr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -318,7 +317,9 @@ fn udp_options(address: &Address) -> Result<udp::Options, Error> {
 /// Makes sure that a group is called one, and nothing else is.
 fn check_group(address: &Address) -> Result<(), Error> {
     let (_, host) = host_port(address)?;
-    let is_group = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_multicast());
+    // Without the zone of an IPv6 address.
+    let ip = host.split_once('%').map_or(host, |(ip, _)| ip);
+    let is_group = ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_multicast());
     match (address.flag("multicast"), is_group) {
         (true, false) => Err(invalid(
             address,
@@ -355,14 +356,14 @@ async fn connected_udp(address: &Address) -> Result<udp::Socket, Error> {
     check_group(address)?;
     let mut options = udp_options(address)?;
     if let Some(local) = address.get_str("bind") {
-        let local = SocketAddr::from_str(local).map_err(|_| {
-            invalid(
+        let local = sinew_socket::parse_addr(local).unwrap_or_else(|| {
+            Err(invalid(
                 address,
                 format!("`bind`: {local} is no address"),
                 "write an address of this machine and a port, such as `0.0.0.0:5000`",
-            )
-        })?;
-        options = options.local(local);
+            ))
+        });
+        options = options.local(local?);
     }
     options.connect(host_port(address)?.0).await
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use sinew::{Address, Error, ErrorKind, Scheme};
@@ -62,7 +63,7 @@ pub(crate) enum Command {
 #[derive(Debug, Parser)]
 pub(crate) struct SendArgs {
     /// Where to send to
-    #[arg(value_name = "ADDRESS")]
+    #[arg(value_name = "ADDRESS", value_parser = OsStringValueParser::new().try_map(address))]
     pub(crate) address: Address,
 
     /// Messages; after `--` they may begin with a hyphen
@@ -103,7 +104,7 @@ pub(crate) struct SendArgs {
 #[derive(Debug, Parser)]
 pub(crate) struct RecvArgs {
     /// Where to receive from
-    #[arg(value_name = "ADDRESS")]
+    #[arg(value_name = "ADDRESS", value_parser = OsStringValueParser::new().try_map(address))]
     pub(crate) address: Address,
 
     /// End after this many messages
@@ -150,11 +151,11 @@ pub(crate) struct RecvArgs {
 #[derive(Debug, Parser)]
 pub(crate) struct BridgeArgs {
     /// Where messages come from
-    #[arg(value_name = "SOURCE")]
+    #[arg(value_name = "SOURCE", value_parser = OsStringValueParser::new().try_map(address))]
     pub(crate) source: Address,
 
     /// Where they go to
-    #[arg(value_name = "DESTINATION")]
+    #[arg(value_name = "DESTINATION", value_parser = OsStringValueParser::new().try_map(address))]
     pub(crate) destination: Address,
 }
 
@@ -208,6 +209,17 @@ fn within(address: &Address, timeout: Option<&str>) -> Result<Address, Failure> 
             error.remedy().unwrap_or("write one such as 500ms or 5s"),
         )
     })
+}
+
+/// An address is UTF-8, in which other bytes are escaped.
+fn address(text: OsString) -> Result<Address, Error> {
+    match text.into_string() {
+        Ok(text) => Ok(text.parse()?),
+        Err(text) => Err(Error::new(ErrorKind::InvalidAddress, "parse")
+            .with_address(text.display())
+            .with_reason("it has bytes that are not UTF-8")
+            .with_remedy("escape each with a percent sign, such as `%FF`")),
+    }
 }
 
 fn chunk(text: &str) -> Result<usize, String> {

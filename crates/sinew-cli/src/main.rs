@@ -16,6 +16,7 @@ mod send;
 mod signal;
 mod sys;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -26,9 +27,15 @@ use crate::failure::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    let mut filter = EnvFilter::from_default_env();
+    // Which port was chosen where an address says 0: nobody could connect without it.
+    if let Ok(directive) = "sinew::listening=info".parse() {
+        filter = filter.add_directive(directive);
+    }
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::from_default_env())
+        .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     match run(args.command) {
         Ok(()) => ExitCode::SUCCESS,

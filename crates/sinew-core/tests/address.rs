@@ -240,7 +240,7 @@ const BAD: &[(&str, usize, &str, &str)] = &[
         "exec:sort -u?recursive",
         13,
         "recursive",
-        "`exec` has no parameter `recursive`; it has framing, max-message",
+        "`exec` has no parameter `recursive`; it has framing, max-message; write `%3F` for a question mark that means itself",
     ),
     (
         "mq:/jobs?",
@@ -574,6 +574,36 @@ const BAD: &[(&str, usize, &str, &str)] = &[
         "the zone after the `%` is missing; write the name of the interface, as in `[fe80::1%25eth0]:9000`",
     ),
     (
+        "exec:printf %02d 7",
+        12,
+        "%02",
+        "`%02` stands for the control character 0x02; did you mean `%2502`?",
+    ),
+    (
+        "exec:printf %09d 7",
+        12,
+        "%09",
+        "`%09` stands for the control character 0x09; did you mean `%2509`?",
+    ),
+    (
+        "unix:~/app.sock",
+        5,
+        "~",
+        "`~` is the home directory at the beginning of a word of the shell alone; write `$HOME` in a shell, or the whole path; `./~` is a directory of that name",
+    ),
+    (
+        "fifo:~",
+        5,
+        "~",
+        "`~` is the home directory at the beginning of a word of the shell alone; write `$HOME` in a shell, or the whole path; `./~` is a directory of that name",
+    ),
+    (
+        "exec:~/bin/program",
+        5,
+        "~",
+        "`~` is the home directory at the beginning of a word of the shell alone; write `$HOME` in a shell, or the whole path; `./~` is a directory of that name",
+    ),
+    (
         "dbus::path=/x",
         5,
         ":path=/x",
@@ -594,6 +624,21 @@ fn errors_say_where_what_and_what_instead() {
         assert_eq!(error.kind(), ErrorKind::InvalidAddress);
         assert_eq!(error.to_string(), expected);
     }
+}
+
+/// Other control characters than tabs and newlines would not print as a text that parses.
+#[test]
+fn control_characters_in_a_command() {
+    for byte in [1_u8, 13, 27, 127] {
+        let command = format!("printf a{}", byte as char);
+        let error = Address::new(Scheme::Exec, &command).unwrap_err();
+        assert!(error.to_string().contains("control character"), "{error}");
+    }
+    let script = "sh -c 'a\n\tb'";
+    let address = Address::new(Scheme::Exec, script).unwrap();
+    assert_eq!(address.to_string(), "exec:sh -c 'a%0A\tb'");
+    assert_eq!(parse(&address.to_string()).rest(), script);
+    assert_eq!(parse(&format!("exec:{script}")), address);
 }
 
 #[test]
@@ -638,6 +683,14 @@ fn bytes_without_nul(lengths: std::ops::Range<usize>) -> impl Strategy<Value = O
     .prop_map(OsString::from_vec)
 }
 
+/// A path that does not begin with the home directory of a shell.
+fn not_home(path: OsString) -> OsString {
+    match path.as_bytes() {
+        b"~" | [b'~', b'/', ..] => OsString::from_vec([b"./", path.as_bytes()].concat()),
+        _ => path,
+    }
+}
+
 fn text() -> impl Strategy<Value = OsString> {
     vec(any::<char>(), 1..12).prop_map(|chars| chars.into_iter().collect::<String>().into())
 }
@@ -662,15 +715,19 @@ fn rest(scheme: Scheme) -> BoxedStrategy<OsString> {
     };
     match scheme {
         Scheme::Shm | Scheme::Unix | Scheme::UnixDgram | Scheme::UnixSeqpacket => prop_oneof![
-            bytes_without_nul(2..100),
+            bytes_without_nul(2..100).prop_map(not_home),
             vec(any::<u8>(), 1..100).prop_map(|name| OsString::from_vec([b"@", &*name].concat())),
         ]
         .boxed(),
         Scheme::Fifo | Scheme::Inotify | Scheme::Fuse | Scheme::Futex | Scheme::Mmap => {
-            bytes_without_nul(1..200).boxed()
+            bytes_without_nul(1..200).prop_map(not_home).boxed()
         }
         Scheme::Exec => bytes_without_nul(0..100)
-            .prop_map(|rest| OsString::from_vec([b"x", rest.as_bytes()].concat()))
+            .prop_map(|rest| {
+                let printable = |byte: &u8| !byte.is_ascii_control() || b"\n\t".contains(byte);
+                let rest = rest.as_bytes().iter().copied().filter(printable);
+                OsString::from_vec(std::iter::once(b'x').chain(rest).collect())
+            })
             .boxed(),
         Scheme::Fd => (0..i32::MAX).prop_map(|fd| fd.to_string().into()).boxed(),
         Scheme::Mq | Scheme::PosixShm | Scheme::Sem => name().boxed(),

@@ -226,3 +226,23 @@ fn try_errors() {
     let failed = TryRecvError::from(Error::new(ErrorKind::Corrupted, "recv"));
     assert_eq!(failed.to_string(), "recv: shared memory is corrupted");
 }
+
+/// What a seccomp filter refuses is not a matter of owners and capabilities.
+#[test]
+fn a_sandbox_is_named() {
+    for operation in [
+        "memfd_create",
+        "pidfd_open",
+        "io_uring_setup",
+        "futex_waitv",
+    ] {
+        for errno in [Errno::PERM, Errno::NOSYS] {
+            let error = Error::from_raw_os_error(operation, errno.raw_os_error());
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.to_string().contains("sandbox refuses"), "{error}");
+            assert!(error.remedy().unwrap().contains("seccomp"), "{error}");
+        }
+    }
+    let error = Error::from_raw_os_error("open", Errno::PERM.raw_os_error());
+    assert!(!error.to_string().contains("sandbox"), "{error}");
+}

@@ -121,13 +121,19 @@ async fn no_more_than_max_peers() {
         };
         let first = sending("first");
         let mut held = bounded(listener.accept()).await.unwrap().into_receiver();
-        assert_eq!(bounded(held.next()).await.unwrap().unwrap().payload(), "first");
+        assert_eq!(
+            bounded(held.next()).await.unwrap().unwrap().payload(),
+            "first"
+        );
         let second = sending("second");
         let early = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
         assert!(early.is_err(), "{scheme}: {early:?}");
         drop(held);
         let mut held = bounded(listener.accept()).await.unwrap().into_receiver();
-        assert_eq!(bounded(held.next()).await.unwrap().unwrap().payload(), "second");
+        assert_eq!(
+            bounded(held.next()).await.unwrap().unwrap().payload(),
+            "second"
+        );
         drop(held);
         bounded(first).await.unwrap().unwrap();
         bounded(second).await.unwrap().unwrap();
@@ -220,7 +226,12 @@ async fn foreign_peers() {
         Ok(socat) => socat,
         Err(error) => return println!("skipped: socat: {error}"),
     };
-    socat.stdin.take().unwrap().write_all(b"one\ntwo\n").unwrap();
+    socat
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"one\ntwo\n")
+        .unwrap();
     let connection = bounded(listener.accept()).await.unwrap();
     let Peer::Process(peer) = connection.peer() else {
         panic!("{connection:?}");
@@ -243,4 +254,17 @@ async fn foreign_peers() {
     drop(client);
     let error = bounded(sink.close()).await.unwrap_err();
     assert!(error.is_peer_crashed(), "{error}");
+}
+
+#[tokio::test]
+async fn a_port_that_the_kernel_chooses() {
+    let zero: Address = "tcp:127.0.0.1:0?framing=lines".parse().unwrap();
+    let mut listener = sinew::listen(&zero).await.unwrap();
+    let chosen = listener.address().clone();
+    assert_ne!(chosen.host_port().unwrap().1, 0);
+    assert_eq!(chosen.get_str("framing"), Some("lines"));
+    let (sink, connection) = tokio::join!(sinew::open_sender(&chosen), listener.accept());
+    let (mut sink, mut stream) = (sink.unwrap(), connection.unwrap().into_receiver());
+    sink.send(Message::from("found")).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap().payload(), "found");
 }

@@ -117,6 +117,7 @@ async fn exclusive_mode_and_removal() {
     drop(sink);
     let gone = error(sinew::open_sender(&posix.address("")).await);
     assert_eq!(gone.errno_name(), Some("ENOENT"));
+    assert!(gone.to_string().contains("`create`"), "{gone}");
 
     let (sink, mut stream) =
         sinew::open(&sysv.address("1?create&exclusive&mode=640&count=3&value=2&remove"))

@@ -29,6 +29,7 @@ impl<'a> Endpoint<'a> {
 }
 
 pub(super) fn check(rest: &[u8]) -> Result<(), Fault> {
+    super::rest::home(rest)?;
     let (what, length) = match Endpoint::of(rest) {
         Endpoint::Abstract([]) => {
             return Err(Fault::new(1..1, "the abstract name is missing")

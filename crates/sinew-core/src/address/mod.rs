@@ -39,7 +39,8 @@ pub use sysv::SysvTarget;
 ///
 /// `%` and two hexadecimal digits stand for a byte. In canonical form they are upper-case and used for
 /// nothing but `%`, control characters, bytes that are not UTF-8, a `?` in the rest and a `&` in a
-/// value. Spaces mean themselves.
+/// value. Spaces mean themselves. A command, of `exec:`, has no control characters but tabs, which mean
+/// themselves, and newlines: `exec:printf %02d 7` is an error, and `%2502d` is what it means.
 ///
 /// # Examples
 ///
@@ -328,7 +329,18 @@ impl FromStr for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.scheme)?;
-        escape::encode(f, self.rest.as_bytes(), &['?'])?;
+        match self.scheme {
+            // A tab means itself in a command, where `%09` is refused.
+            Scheme::Exec => {
+                let mut words = self.rest.as_bytes().split(|&byte| byte == b'\t');
+                escape::encode(f, words.next().unwrap_or_default(), &['?'])?;
+                for word in words {
+                    f.write_str("\t")?;
+                    escape::encode(f, word, &['?'])?;
+                }
+            }
+            _ => escape::encode(f, self.rest.as_bytes(), &['?'])?,
+        }
         let mut separator = '?';
         for parameter in &self.parameters {
             write!(f, "{separator}{}", parameter.key)?;

@@ -25,6 +25,9 @@ pub(super) fn parse(input: &str) -> Result<Address, Fault> {
     if let Scheme::Tcp | Scheme::Udp = scheme {
         rest::check_zone(encoded).map_err(|fault| fault.shifted(rest_at))?;
     }
+    if scheme == Scheme::Exec {
+        rest::check_escapes(encoded).map_err(|fault| fault.shifted(rest_at))?;
+    }
     let rest = decode(encoded, rest_at)?;
     rest::check(scheme, &rest).map_err(|fault| placed(fault, encoded, rest_at))?;
 
@@ -106,7 +109,7 @@ pub(super) fn unknown(scheme: Scheme, name: &str, range: Range<usize>) -> Fault 
     match nearest::find(name, scheme.keys()) {
         Some(near) => fault.meant(near),
         None => fault.remedy(format!(
-            "it has {}",
+            "it has {}; write `%3F` for a question mark that means itself",
             scheme.keys().collect::<Vec<_>>().join(", ")
         )),
     }

@@ -40,6 +40,26 @@ pub(super) fn check(scheme: Scheme, rest: &[u8]) -> Result<(), Fault> {
     }
 }
 
+/// Refuses a `%` of a command, such as that of `printf %02d`, that begins the escape of a control
+/// character. `%0A` is a newline.
+pub(super) fn check_escapes(encoded: &str) -> Result<(), Fault> {
+    for (at, _) in encoded.match_indices('%') {
+        let byte = encoded
+            .get(at + 1..at + 3)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let Some(byte) = byte.filter(|&byte| byte.is_ascii_control() && byte != b'\n') {
+            let range = at..at + 3;
+            let escape = &encoded[range.clone()];
+            return Err(Fault::new(
+                range,
+                format!("`{escape}` stands for the control character {byte:#04x}"),
+            )
+            .meant(format!("%25{}", &escape[1..])));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a `%` that is meant to begin the zone of an IPv6 address, and begins an escape.
 pub(super) fn check_zone(encoded: &str) -> Result<(), Fault> {
     let host = encoded.split_once(']').map_or(encoded, |(host, _)| host);
@@ -116,7 +136,20 @@ fn text(rest: &[u8]) -> Result<&str, Fault> {
     })
 }
 
+/// Refuses `~/`, which a shell leaves as it is behind a scheme.
+pub(super) fn home(rest: &[u8]) -> Result<(), Fault> {
+    if rest.starts_with(b"~/") || rest == b"~" {
+        return Err(Fault::new(
+            0..1,
+            "`~` is the home directory at the beginning of a word of the shell alone",
+        )
+        .remedy("write `$HOME` in a shell, or the whole path; `./~` is a directory of that name"));
+    }
+    Ok(())
+}
+
 fn path(rest: &[u8]) -> Result<(), Fault> {
+    home(rest)?;
     if rest.len() > PATH_LONGEST {
         return Err(Fault::new(
             0..rest.len(),
@@ -130,6 +163,14 @@ fn path(rest: &[u8]) -> Result<(), Fault> {
 }
 
 fn command(rest: &[u8]) -> Result<(), Fault> {
+    home(rest)?;
+    let is_control = |byte: &u8| byte.is_ascii_control() && !b"\n\t".contains(byte);
+    if let Some(at) = rest.iter().position(is_control) {
+        return Err(
+            Fault::new(at..at + 1, "there cannot be a control character here")
+                .remedy("have the program make it, as with `printf`"),
+        );
+    }
     if rest.iter().all(u8::is_ascii_whitespace) {
         return Err(Fault::new(0..rest.len(), "the command is missing"));
     }

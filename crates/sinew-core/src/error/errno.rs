@@ -74,6 +74,31 @@ pub(super) fn kind(errno: i32) -> ErrorKind {
     }
 }
 
+/// System calls that sandboxes often refuse, and that have no other reason for `EPERM`.
+const SANDBOXED: &[&str] = &[
+    "futex_waitv",
+    "io_uring_setup",
+    "membarrier",
+    "memfd_create",
+    "pidfd_open",
+];
+
+/// Why a system call does not exist here, with the remedy: `ENOSYS`, or `EPERM` of a seccomp filter.
+pub(super) fn sandboxed(operation: &str, errno: i32) -> Option<(&'static str, &'static str)> {
+    match known(errno)? {
+        Errno::PERM if SANDBOXED.contains(&operation) => Some((
+            "a sandbox refuses this system call",
+            "allow it in the seccomp filter, such as the container's security profile",
+        )),
+        Errno::NOSYS if !operation.is_empty() => Some((
+            "the kernel is older than this system call, or a sandbox refuses it",
+            "use a newer kernel, and allow it in the seccomp filter, such as the container's \
+             security profile",
+        )),
+        _ => None,
+    }
+}
+
 /// What to do about it, where that follows from the number alone.
 pub(super) fn remedy(errno: i32) -> Option<&'static str> {
     Some(match known(errno)? {

@@ -95,8 +95,16 @@ impl Error {
     pub fn from_raw_os_error(operation: impl Into<Cow<'static, str>>, errno: i32) -> Self {
         let mut error = Self::new(errno::kind(errno), operation);
         error.inner.errno = Some(errno);
-        error.inner.remedy = errno::remedy(errno).map(Cow::Borrowed);
-        error
+        match errno::sandboxed(&error.inner.operation, errno) {
+            Some((reason, remedy)) => error
+                .with_kind(ErrorKind::Unsupported)
+                .with_reason(reason)
+                .with_remedy(remedy),
+            None => {
+                error.inner.remedy = errno::remedy(errno).map(Cow::Borrowed);
+                error
+            }
+        }
     }
 
     /// The error of the calling thread's last system call, from `errno`.

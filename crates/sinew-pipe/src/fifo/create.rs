@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, explain_proc};
 
 use crate::reader::type_name;
 use crate::sys;
@@ -23,7 +23,7 @@ const TRIES: usize = 16;
 /// `EEXIST` if there is something at `path`; those of mkfifo(3).
 pub fn create(path: impl AsRef<Path>, mode: u32) -> Result<(), Error> {
     let path = path.as_ref();
-    make(path, Some(mode)).map_err(|error| failed("mkfifo", error, path))
+    make(path, Some(mode)).map_err(|error| explain_proc(failed("mkfifo", error, path)))
 }
 
 /// Makes the FIFO, or takes the one that is there, with these permissions if they are given.
@@ -42,7 +42,7 @@ pub(super) fn create_or_take(path: &Path, mode: Option<u32>) -> Result<OwnedFd, 
         match make(path, mode) {
             // What somebody else has made in the meantime is taken.
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(failed("mkfifo", error, path));
+                return Err(explain_proc(failed("mkfifo", error, path)));
             }
             _ => {}
         }
@@ -74,7 +74,11 @@ fn set_mode(fifo: &OwnedFd, mode: u32, path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     sys::set_mode(fifo.as_fd(), mode).map_err(|error| {
-        failed("chmod", error, path)
+        let error = explain_proc(failed("chmod", error, path));
+        if error.errno() == Some(Errno::NOENT.raw_os_error()) {
+            return error;
+        }
+        error
             .with_reason(format!(
                 "it was there already with the mode {:o}, of the user {}",
                 now.st_mode & 0o7777,
@@ -130,7 +134,11 @@ impl Drop for Beside {
 pub(super) fn failed(operation: &'static str, error: io::Error, path: &Path) -> Error {
     let error = Error::from_io(operation, error).with_address(path.display());
     if operation == "open" && error.errno() == Some(Errno::NOENT.raw_os_error()) {
-        return error.with_remedy("make it with `create` or mkfifo(1) first");
+        return match path.symlink_metadata() {
+            // It is there, and was opened by way of /proc.
+            Ok(_) => explain_proc(error),
+            Err(_) => error.with_remedy("make it with `create` or mkfifo(1) first"),
+        };
     }
     error
 }

@@ -41,9 +41,6 @@ impl AsyncRead for ReadIo {
         } else {
             ready!(this.link.fd.poll_read_spinning(cx, &mut this.spin, read))
         };
-        Poll::Ready(received.map_err(|error| {
-            this.link.failed("recv", error)
-                .into()
-        }))
+        Poll::Ready(received.map_err(|error| this.link.failed("recv", error).into()))
     }
 }

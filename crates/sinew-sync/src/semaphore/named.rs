@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind, Home};
+use sinew_core::{Error, ErrorKind, Home, explain_proc};
 use sinew_memory::Region;
 
 use super::{Semaphore, check_platform, check_value, contents};
@@ -236,5 +236,12 @@ fn is(error: &Error, errno: Errno) -> bool {
 }
 
 fn failed(operation: &'static str, errno: Errno, name: &str) -> Error {
-    Error::from_raw_os_error(operation, errno.raw_os_error()).with_address(name)
+    let error = Error::from_raw_os_error(operation, errno.raw_os_error()).with_address(name);
+    match (operation, errno) {
+        ("sem_open", Errno::NOENT) => {
+            error.with_remedy("start the process that makes it, or open it with `create`")
+        }
+        ("link", Errno::NOENT) => explain_proc(error),
+        _ => error,
+    }
 }

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind, check_file_size};
+use sinew_core::{Error, ErrorKind, check_file_size, explain_proc};
 use sinew_memory::Region;
 
 use crate::driver::Word;
@@ -86,6 +86,7 @@ impl WordOptions {
         let fd = self.file(path, len).map_err(|(operation, errno)| {
             let error = Error::from_raw_os_error(operation, errno.raw_os_error());
             match errno {
+                Errno::NOENT if operation == "link" => explain_proc(error),
                 Errno::NOENT => {
                     error.with_remedy("start the process that makes it, or open it with `create`")
                 }

@@ -24,7 +24,12 @@ use super::socket;
 /// Connections that a listener has at a time, where the address does not say.
 const MAX_PEERS: usize = 128;
 
-const TAKEN: [Scheme; 4] = [Scheme::Shm, Scheme::Unix, Scheme::UnixSeqpacket, Scheme::Tcp];
+const TAKEN: [Scheme; 4] = [
+    Scheme::Shm,
+    Scheme::Unix,
+    Scheme::UnixSeqpacket,
+    Scheme::Tcp,
+];
 
 /// Listens at `address` for any number of peers: a `Stream` of [`Connection`]s.
 ///
@@ -82,7 +87,10 @@ const TAKEN: [Scheme; 4] = [Scheme::Shm, Scheme::Unix, Scheme::UnixSeqpacket, Sc
 /// ```
 pub async fn listen(address: &Address) -> Result<Listener, Error> {
     for (key, reason) in [
-        ("connect", "`connect` is for the other end, and this one listens"),
+        (
+            "connect",
+            "`connect` is for the other end, and this one listens",
+        ),
         ("timeout", "`timeout` is for an end that waits for one peer"),
     ] {
         if address.flag(key) {
@@ -98,9 +106,15 @@ pub async fn listen(address: &Address) -> Result<Listener, Error> {
     }
     let max_peers = address.parse_param("max-peers")?.unwrap_or(MAX_PEERS);
     let acceptor = bind(address).await.map_err(|error| named(error, address))?;
+    let at = match &acceptor {
+        #[cfg(feature = "socket")]
+        Acceptor::Tcp(listener) => socket::chosen(address, listener.local_addr())?,
+        #[allow(unreachable_patterns)]
+        _ => address.clone(),
+    };
     Ok(Listener {
         acceptor,
-        address: address.clone(),
+        address: at,
         places: Arc::new(Semaphore::new(max_peers)),
         waiting: None,
         place: None,
@@ -225,7 +239,8 @@ impl Listener {
         }
     }
 
-    /// Where it listens, as the address says.
+    /// Where it listens: the address that it was opened with, with the port that the kernel has chosen
+    /// where that says 0.
     pub fn address(&self) -> &Address {
         &self.address
     }

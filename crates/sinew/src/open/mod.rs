@@ -182,6 +182,9 @@ macro_rules! dispatch {
 /// | `backlog` | 1024 | `tcp:`; how many connections can wait |
 /// | `reuse-port` | no | `tcp:`; share the port with others that say so too |
 ///
+/// Port 0 is one that is free. An end that listens logs which, at the level `info` with the target
+/// `sinew::listening`; [`Listener::address`](crate::Listener::address) has it, too.
+///
 /// The host of `tcp:` and `udp:` is a name or an address, of IPv6 in brackets. A link-local one names its
 /// interface: `tcp:[fe80::1%25eth0]:9000`, where `%25` stands for a percent sign.
 ///
@@ -392,7 +395,9 @@ fn check_one_peer(address: &Address) -> Result<(), Error> {
     };
     Err(Error::new(ErrorKind::InvalidAddress, "open")
         .with_address(address)
-        .with_reason(format!("`{key}` is for an end that listens for any number of peers"))
+        .with_reason(format!(
+            "`{key}` is for an end that listens for any number of peers"
+        ))
         .with_remedy("call sinew::listen, run `sinew recv`, or leave it out"))
 }
 

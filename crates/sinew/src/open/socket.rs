@@ -1,6 +1,6 @@
 //! `unix:`, `unix-dgram:`, `unix-seqpacket:`, `tcp:` and `udp:` addresses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -284,6 +284,7 @@ async fn tcp(address: &Address, role: Role) -> Result<tcp::Connection, Error> {
                 options = options.backlog(ONE_PEER);
             }
             let mut listener = options.bind(host).await?;
+            chosen(address, listener.local_addr())?;
             first(address, listener.accept()).await
         }
         Role::Connect => {
@@ -346,10 +347,29 @@ async fn bound_udp(address: &Address) -> Result<udp::Socket, Error> {
     }
     let (host, _) = host_port(address)?;
     let options = udp_options(address)?;
-    match address.flag("multicast") {
-        true => options.bind_multicast(host).await,
-        false => options.bind(host).await,
+    let socket = match address.flag("multicast") {
+        true => options.bind_multicast(host).await?,
+        false => options.bind(host).await?,
+    };
+    chosen(address, socket.local_addr())?;
+    Ok(socket)
+}
+
+/// The address of an end that listens, with the port that the kernel has chosen where it says 0. That
+/// port is logged, since nobody can connect without it.
+pub(super) fn chosen(address: &Address, local: SocketAddr) -> Result<Address, Error> {
+    if !matches!(address.host_port(), Some((_, 0))) {
+        return Ok(address.clone());
     }
+    let mut chosen = Address::new(address.scheme(), local.to_string())?;
+    tracing::info!(target: "sinew::listening", "listening at {chosen}");
+    for (key, value) in address.iter() {
+        chosen = match value {
+            Some(value) => chosen.with(key, value)?,
+            None => chosen.with_flag(key)?,
+        };
+    }
+    Ok(chosen)
 }
 
 async fn connected_udp(address: &Address) -> Result<udp::Socket, Error> {

@@ -7,6 +7,7 @@ mod failure;
 mod input;
 mod json;
 mod output;
+mod peers;
 mod progress;
 mod recv;
 mod send;

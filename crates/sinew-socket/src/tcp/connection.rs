@@ -173,7 +173,8 @@ impl Connection {
         &mut self.receiver
     }
 
-    /// Splits into halves, for different tasks. Dropping the sender ends its direction. Where nothing is
+    /// Splits into halves, for different tasks. Dropping the sender before it was closed is a crash to the
+    /// peer: see [`Sender`]. Where nothing is
     /// to be received, use [`into_sender`](Self::into_sender): what is unread when both halves have gone
     /// has the connection reset.
     pub fn split(self) -> (Sender, Receiver) {

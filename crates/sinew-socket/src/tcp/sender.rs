@@ -10,7 +10,7 @@ use futures_sink::Sink;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, sockopt};
 use sinew_core::{
-    Error, ErrorKind, FrameCodec, FrameEncoder, FrameWriter, MessageSink, TrySendError,
+    Error, ErrorKind, FrameCodec, FrameEncoder, FrameWriter, Framing, MessageSink, TrySendError,
 };
 use tokio::time::Sleep;
 
@@ -24,8 +24,11 @@ use crate::sys;
 /// `send` writes at once, one system call for each message. The sink collects, and writes all that was
 /// collected when it is flushed, or when it holds 64 KiB.
 ///
-/// Dropping the sender ends this direction, after one try to write what was collected: the peer gets what was
-/// written, then `None`. Use [`close`](Self::close) to have everything written.
+/// Dropping the sender before it was [closed](Self::close) is a crash to the peer, after one try to write
+/// what was collected: the peer gets what was written, and then an error with
+/// [`is_peer_crashed`](Error::is_peer_crashed). With `Framing::Lines` the connection has to be reset for
+/// that, as soon as its receiver is dropped too: what the peer's host has not received by then is lost.
+/// It is not reset if nothing was sent.
 pub struct Sender {
     writer: FrameWriter<WriteIo>,
     keep_open: bool,
@@ -156,6 +159,23 @@ impl Sender {
         WriteIo::new(self.writer.get_ref().link.clone())
     }
 
+    /// Ends this direction as a crash: within a message where the framing can tell that, otherwise with a
+    /// reset.
+    fn crash(&mut self) {
+        if self.writer.pending() > 0 {
+            self.writer.get_ref().enlarge();
+            let _blocked = once(self.writer.flush());
+        }
+        let io = self.writer.get_ref();
+        let frames_by_length = self.writer.encoder().framing() == Framing::Length;
+        let is_told = frames_by_length && self.writer.pending() == 0 && io.cut_off();
+        let _gone = match is_told || self.writer.accepted() == 0 {
+            true => io.link.shutdown(Shutdown::Write),
+            false => sockopt::set_socket_linger(io.link.socket(), Some(Duration::ZERO))
+                .map_err(Into::into),
+        };
+    }
+
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let closed = Sink::<Bytes>::poll_close(Pin::new(&mut self.writer), cx);
         let closed = self.discard_while(cx, closed);
@@ -266,7 +286,7 @@ impl Drop for Sender {
             return;
         }
         if !self.closed {
-            let _gone = self.writer.get_ref().link.shutdown(Shutdown::Write);
+            self.crash();
         }
         if let Some(receiver) = &mut self.discard {
             receiver.discard_now();

@@ -31,6 +31,7 @@ Examples:
   sinew recv shm:@jobs                        in one terminal, and in another:
   sinew send shm:@jobs 'job 1' 'job 2'        two messages
   seq 1000000 | sinew send shm:@jobs          a message a line
+  sinew recv 'unix:/tmp/log?peers=many'       the messages of all who come, and whose they are
   sinew recv --raw shm:/tmp/s > copy          a file, byte for byte
   sinew send --raw shm:/tmp/s < original
   sinew bridge tcp:127.0.0.1:9000 shm:@jobs   what comes over the network, into a channel";
@@ -101,6 +102,12 @@ pub(crate) struct SendArgs {
 /// first. Where messages were lost and others may follow (a datagram that was too long, a writer of a
 /// FIFO that died within a message), it says so, goes on, and fails at the end. Messages are received no
 /// faster than they are printed.
+///
+/// It takes one peer, unless the address (of `shm:`, `unix:`, `unix-seqpacket:` or `tcp:`) says
+/// `peers=many`: then it takes the messages of all that come, up to 128 at a time or as many as
+/// `max-peers` says, and prints before each whom it is from, `#1 pid 4711, uid 1000: ` or
+/// `#1 127.0.0.1:40000: ` (the number counts connections). A peer that fails is reported on standard
+/// error, and the others go on. It ends after `--count` messages or with a signal.
 #[derive(Debug, Parser)]
 pub(crate) struct RecvArgs {
     /// Where to receive from
@@ -123,7 +130,8 @@ pub(crate) struct RecvArgs {
     /// "payload" is the payload as a string; where it is not UTF-8, there is "payload_base64" instead, in
     /// the standard alphabet with padding. Where the mechanism has them, there are "priority" and "kind"
     /// (numbers), "credentials" (an object of "pid", "uid" and "gid"), and "fds" (how many file
-    /// descriptors came with it; they are closed).
+    /// descriptors came with it; they are closed). With `peers=many` there is "peer": an object of
+    /// "number", and "pid", "uid" and "gid" or "address".
     #[arg(long)]
     pub(crate) json: bool,
 

@@ -1,11 +1,16 @@
 use std::io::{self, Write};
 
-use sinew::Message;
+use sinew::{Message, Peer};
 
 use crate::base64;
+use crate::peers::Origin;
 
 /// Writes a message as an object in a line of its own; the field names are in `sinew recv --help`.
-pub(crate) fn write(to: &mut impl Write, message: &Message) -> io::Result<()> {
+pub(crate) fn write(
+    to: &mut impl Write,
+    message: &Message,
+    origin: Option<&Origin>,
+) -> io::Result<()> {
     match std::str::from_utf8(message.payload()) {
         Ok(text) => {
             to.write_all(b"{\"payload\":")?;
@@ -33,6 +38,17 @@ pub(crate) fn write(to: &mut impl Write, message: &Message) -> io::Result<()> {
     if !message.fds().is_empty() {
         write!(to, ",\"fds\":{}", message.fds().len())?;
     }
+    if let Some(Origin { number, peer }) = origin {
+        write!(to, ",\"peer\":{{\"number\":{number}")?;
+        match peer {
+            Peer::Process(peer) => {
+                let (pid, uid, gid) = (peer.pid, peer.uid, peer.gid);
+                write!(to, ",\"pid\":{pid},\"uid\":{uid},\"gid\":{gid}")?;
+            }
+            other => write!(to, ",\"address\":\"{other}\"")?,
+        }
+        to.write_all(b"}")?;
+    }
     to.write_all(b"}\n")
 }
 
@@ -46,7 +62,7 @@ mod tests {
 
     fn line(message: &Message) -> String {
         let mut line = Vec::new();
-        write(&mut line, message).unwrap();
+        write(&mut line, message, None).unwrap();
         String::from_utf8(line).unwrap()
     }
 
@@ -82,5 +98,24 @@ mod tests {
             "fds": 1,
         });
         assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn origins() {
+        for (peer, expected) in [
+            (
+                Peer::Process(Credentials::new(1, 2, 3)),
+                "{\"payload\":\"\",\"peer\":{\"number\":7,\"pid\":1,\"uid\":2,\"gid\":3}}\n",
+            ),
+            (
+                Peer::Host("[::1]:80".parse().unwrap()),
+                "{\"payload\":\"\",\"peer\":{\"number\":7,\"address\":\"[::1]:80\"}}\n",
+            ),
+        ] {
+            let mut line = Vec::new();
+            let origin = Origin { number: 7, peer };
+            write(&mut line, &Message::from(""), Some(&origin)).unwrap();
+            assert_eq!(String::from_utf8(line).unwrap(), expected);
+        }
     }
 }

@@ -10,6 +10,7 @@ mod input;
 mod json;
 mod limits;
 mod output;
+mod peers;
 mod progress;
 mod recv;
 mod send;

@@ -7,7 +7,7 @@ use std::future::pending;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
 
-use sinew::{Error, Message};
+use sinew::Error;
 use sinew_core::thread;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::blocking::Blocking;
 use crate::failure::Failure;
 use crate::json;
+use crate::peers::Received;
 
 const BATCHES_BEHIND: usize = 2;
 
@@ -29,7 +30,7 @@ pub(crate) enum Format {
 
 #[derive(Debug)]
 pub(crate) struct Output {
-    batches: mpsc::Sender<Vec<Message>>,
+    batches: mpsc::Sender<Vec<Received>>,
     written: oneshot::Receiver<io::Result<()>>,
     /// Polled, and never written to, since a terminal or a pipe that others share stays as it is.
     /// A file cannot be polled, and has no reader that could go away.
@@ -63,7 +64,7 @@ impl Output {
     }
 
     /// Prints messages. False if it cannot any more: [`finish`](Self::finish) says why.
-    pub(crate) async fn print(&mut self, batch: Vec<Message>) -> bool {
+    pub(crate) async fn print(&mut self, batch: Vec<Received>) -> bool {
         self.batches.send(batch).await.is_ok()
     }
 
@@ -87,17 +88,20 @@ impl Output {
     }
 }
 
-fn write(file: File, mut queue: mpsc::Receiver<Vec<Message>>, format: Format) -> io::Result<()> {
+fn write(file: File, mut queue: mpsc::Receiver<Vec<Received>>, format: Format) -> io::Result<()> {
     let mut file = BufWriter::with_capacity(64 << 10, Blocking(file));
     while let Some(batch) = queue.blocking_recv() {
-        for message in batch {
+        for Received { message, origin } in batch {
             match format {
                 Format::Raw => file.write_all(message.payload())?,
                 Format::Lines => {
+                    if let Some(origin) = origin {
+                        write!(file, "{origin}: ")?;
+                    }
                     file.write_all(message.payload())?;
                     file.write_all(b"\n")?;
                 }
-                Format::Json => json::write(&mut file, &message)?,
+                Format::Json => json::write(&mut file, &message, origin.as_deref())?,
             }
         }
         if queue.is_empty() {

@@ -2,12 +2,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::Stream;
-use sinew::{BoxStream, Error, Message};
+use futures::{Stream, TryStreamExt};
+use sinew::{Address, Error};
 
 use crate::args::RecvArgs;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
+use crate::peers::{Peers, Received};
 use crate::progress::Progress;
 use crate::signal::Signals;
 
@@ -18,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(args: RecvArgs) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let address = args.address()?;
-    let opened = async { Ok(sinew::open_receiver(&address).await?) };
+    let opened = async { Ok(open(&address).await?) };
     let stream = signals.unless(opened).await?;
     let format = match (args.raw, args.json) {
         (true, _) => Format::Raw,
@@ -40,8 +41,21 @@ pub(crate) async fn run(args: RecvArgs) -> Result<(), Failure> {
     printed.and(received)
 }
 
+type Source = Pin<Box<dyn Stream<Item = Result<Received, Error>> + Send>>;
+
+async fn open(address: &Address) -> Result<Source, Error> {
+    if address.get_str("peers") == Some("many") {
+        return Ok(Box::pin(Peers::listen(address).await?));
+    }
+    let stream = sinew::open_receiver(address).await?;
+    Ok(Box::pin(stream.map_ok(|message| Received {
+        message,
+        origin: None,
+    })))
+}
+
 async fn receive(
-    stream: BoxStream,
+    stream: Source,
     count: Option<u64>,
     output: &mut Output,
     progress: &Progress,
@@ -69,8 +83,8 @@ async fn receive(
         if batch.is_empty() {
             break;
         }
-        for message in &batch {
-            progress.add(message.payload().len());
+        for received in &batch {
+            progress.add(received.message.payload().len());
         }
         if !output.print(batch).await {
             break;
@@ -84,7 +98,7 @@ async fn receive(
 
 /// Takes what is there, in portions of limited memory.
 struct Batches {
-    stream: BoxStream,
+    stream: Source,
     left: u64,
     /// What came after the messages of the last batch.
     error: Option<Error>,
@@ -95,12 +109,12 @@ impl Batches {
     const BYTES: usize = 256 << 10;
 
     /// The next messages; none at the end.
-    async fn next(&mut self) -> Result<Vec<Message>, Failure> {
+    async fn next(&mut self) -> Result<Vec<Received>, Failure> {
         let batch = std::future::poll_fn(|cx| self.poll_next(cx)).await?;
         Ok(batch)
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<Message>, Error>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<Received>, Error>> {
         if let Some(error) = self.error.take() {
             return Poll::Ready(Err(error));
         }
@@ -108,10 +122,10 @@ impl Batches {
         let mut bytes = 0;
         while self.left > 0 && batch.len() < Self::MESSAGES && bytes < Self::BYTES {
             match Pin::new(&mut self.stream).poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => {
+                Poll::Ready(Some(Ok(received))) => {
                     self.left -= 1;
-                    bytes += message.payload().len();
-                    batch.push(message);
+                    bytes += received.message.payload().len();
+                    batch.push(received);
                 }
                 Poll::Ready(Some(Err(error))) if batch.is_empty() => {
                     return Poll::Ready(Err(error));

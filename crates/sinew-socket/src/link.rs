@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sockopt};
 use sinew_core::{AsyncIo, Error};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::task::coop;
@@ -125,6 +125,23 @@ impl WriteIo {
     /// Ready once the peer, of a Unix socket, has read everything.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         unread::poll_read(&mut self.outlet, cx, &self.link)
+    }
+
+    /// Makes the buffer of what is sent larger, where the system allows it, so that there is room at once.
+    pub(crate) fn enlarge(&self) {
+        let socket = self.link.socket();
+        let size = sockopt::socket_send_buffer_size(socket).unwrap_or(0);
+        let _as_before = sockopt::set_socket_send_buffer_size(socket, size);
+    }
+
+    /// Sends the beginning of a message that never ends, so that a peer that frames by length takes the
+    /// end that follows for a crash. Everything else must have been sent. True if the kernel took it.
+    pub(crate) fn cut_off(&self) -> bool {
+        let begin = || rustix::net::send(self.link.socket(), &[0], SEND).is_ok();
+        begin() || {
+            self.enlarge();
+            begin()
+        }
     }
 
     fn poll_send(

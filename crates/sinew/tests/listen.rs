@@ -35,7 +35,7 @@ fn address(scheme: &str, parameters: &str) -> Address {
 const SCHEMES: [&str; 4] = ["unix", "unix-seqpacket", "tcp", "shm"];
 
 async fn bounded<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work)
+    tokio::time::timeout(Duration::from_secs(20), work)
         .await
         .expect("it hangs")
 }

@@ -81,6 +81,7 @@ impl Connection {
                 ReadIo {
                     link,
                     at_once: false,
+                    answers_end: false,
                     spin: AdaptiveSpin::adaptive(),
                 },
                 options.codec.clone(),
@@ -173,7 +174,8 @@ impl Connection {
         &mut self.receiver
     }
 
-    /// Splits into halves, for different tasks. Dropping the sender ends its direction. Where nothing is
+    /// Splits into halves, for different tasks. Dropping the sender before it was closed is a crash to the
+    /// peer: see [`Sender`]. Where nothing is
     /// to be received, use [`into_sender`](Self::into_sender): what is unread when both halves have gone
     /// has the connection reset.
     pub fn split(self) -> (Sender, Receiver) {
@@ -182,17 +184,18 @@ impl Connection {
 
     /// The sender alone. What comes from the peer is dropped while the sender waits and closes: left
     /// unread, it would have the kernel reset the connection, and throw away what is still on its way.
-    /// [`close`](Sender::close) waits until the peer has ended its direction, too.
+    /// [`close`](Sender::close) waits for the end of the peer's direction, too.
     pub fn into_sender(mut self) -> Sender {
         self.sender.discard(self.receiver);
         self.sender
     }
 
-    /// The receiver alone. The other direction ends with it, not before. What the sink collected, or is left
+    /// The receiver alone. The other direction ends when the peer's does, or when the receiver is dropped. What the sink collected, or is left
     /// of a message that was accepted, is written if there is room now: call [`Sender::flush`] first to be
     /// sure.
     pub fn into_receiver(mut self) -> Receiver {
         self.sender.keep_open();
+        self.receiver.answer_end();
         self.receiver
     }
 

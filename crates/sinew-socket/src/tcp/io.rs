@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::Shutdown;
 use sinew_core::AdaptiveSpin;
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -19,6 +20,8 @@ pub(crate) struct ReadIo {
     /// Ask the kernel even if the runtime has not heard of bytes.
     pub(crate) at_once: bool,
     pub(crate) spin: AdaptiveSpin,
+    /// Whether the end of the peer's direction is answered by ending the other, since nobody sends.
+    pub(crate) answers_end: bool,
 }
 
 impl AsyncRead for ReadIo {
@@ -41,6 +44,10 @@ impl AsyncRead for ReadIo {
         } else {
             ready!(this.link.fd.poll_read_spinning(cx, &mut this.spin, read))
         };
+        if this.answers_end && received.is_ok() && buffer.remaining() == room && room > 0 {
+            // The peer's `close` may wait for it.
+            let _gone = this.link.shutdown(Shutdown::Write);
+        }
         Poll::Ready(received.map_err(|error| this.link.failed("recv", error).into()))
     }
 }

@@ -64,6 +64,11 @@ impl Receiver {
         received
     }
 
+    /// Has the end of the peer's direction end the other one as well.
+    pub(super) fn answer_end(&mut self) {
+        self.reader.get_mut().answers_end = true;
+    }
+
     pub(super) fn into_io(self) -> (ReadIo, Bytes) {
         self.reader.into_parts()
     }

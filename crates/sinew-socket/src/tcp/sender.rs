@@ -9,8 +9,9 @@ use bytes::Bytes;
 use futures_sink::Sink;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, sockopt};
+use sinew_core::time::sleep;
 use sinew_core::{
-    Error, ErrorKind, FrameCodec, FrameEncoder, FrameWriter, MessageSink, TrySendError,
+    Error, ErrorKind, FrameCodec, FrameEncoder, FrameWriter, Framing, MessageSink, TrySendError,
 };
 use tokio::time::Sleep;
 
@@ -19,13 +20,19 @@ use crate::backoff::Backoff;
 use crate::link::{WriteIo, once};
 use crate::sys;
 
+/// For how long `close` waits for the end of the peer's direction, where `linger` does not say.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The half of a [`Connection`](super::Connection) that sends: a `Sink` of [`Bytes`].
 ///
 /// `send` writes at once, one system call for each message. The sink collects, and writes all that was
 /// collected when it is flushed, or when it holds 64 KiB.
 ///
-/// Dropping the sender ends this direction, after one try to write what was collected: the peer gets what was
-/// written, then `None`. Use [`close`](Self::close) to have everything written.
+/// Dropping the sender before it was [closed](Self::close) is a crash to the peer, after one try to write
+/// what was collected: the peer gets what was written, and then an error with
+/// [`is_peer_crashed`](Error::is_peer_crashed). With `Framing::Lines` the connection has to be reset for
+/// that, as soon as its receiver is dropped too: what the peer's host has not received by then is lost.
+/// It is not reset if nothing was sent.
 pub struct Sender {
     writer: FrameWriter<WriteIo>,
     keep_open: bool,
@@ -116,8 +123,8 @@ impl Sender {
     /// The peer's host acknowledges also what the peer's process has not read. So a sender
     /// [alone](super::Connection::into_sender), beside which nobody receives, waits until the peer ends
     /// its direction as well: a peer that closes without having read everything resets the connection,
-    /// which is an error. A peer that never ends its direction keeps such a sender waiting: bound that
-    /// by [`linger`](super::Options::linger), and let
+    /// which is an error. A peer that does not end its direction is waited for no longer than
+    /// [`linger`](super::Options::linger) says, or 5 s, if its host has acknowledged everything. Let
     /// [`keepalive`](super::Options::keepalive) notice a peer that is not there any more.
     ///
     /// # Errors
@@ -125,8 +132,8 @@ impl Sender {
     /// As for [`send`](Self::send). With [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if
     /// the peer went away before it had read everything: because its process died, because it closed
     /// the connection, or because it has never accepted it. Of kind
-    /// [`TimedOut`](ErrorKind::TimedOut) if the peer has not answered in the time that
-    /// [`linger`](super::Options::linger) gives it.
+    /// [`TimedOut`](ErrorKind::TimedOut) if the peer's host has not acknowledged everything in the time
+    /// that [`linger`](super::Options::linger) gives it.
     ///
     /// # Cancel safety
     ///
@@ -156,6 +163,23 @@ impl Sender {
         WriteIo::new(self.writer.get_ref().link.clone())
     }
 
+    /// Ends this direction as a crash: within a message where the framing can tell that, otherwise with a
+    /// reset.
+    fn crash(&mut self) {
+        if self.writer.pending() > 0 {
+            self.writer.get_ref().enlarge();
+            let _blocked = once(self.writer.flush());
+        }
+        let io = self.writer.get_ref();
+        let frames_by_length = self.writer.encoder().framing() == Framing::Length;
+        let is_told = frames_by_length && self.writer.pending() == 0 && io.cut_off();
+        let _gone = match is_told || self.writer.accepted() == 0 {
+            true => io.link.shutdown(Shutdown::Write),
+            false => sockopt::set_socket_linger(io.link.socket(), Some(Duration::ZERO))
+                .map_err(Into::into),
+        };
+    }
+
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let closed = Sink::<Bytes>::poll_close(Pin::new(&mut self.writer), cx);
         let closed = self.discard_while(cx, closed);
@@ -176,24 +200,29 @@ impl Sender {
             self.deadline = None;
             return answered;
         }
-        let Some(linger) = self.linger else {
-            return Poll::Pending;
-        };
-        let deadline = self
-            .deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(linger)));
-        ready!(deadline.as_mut().poll(cx));
-        self.deadline = None;
-        let link = &self.writer.get_ref().link;
-        let reason = match sys::unsent(link.socket()) {
-            Ok(left @ 1..) => format!("the peer's host has not acknowledged {left} bytes"),
-            _ => "the peer's host has everything, but the peer has not closed".to_owned(),
-        };
-        Poll::Ready(Err(link.named(
-            Error::new(ErrorKind::TimedOut, "close")
-                .with_reason(format!("{reason} within {linger:?}"))
-                .with_remedy("raise linger, or look at why the peer does not read"),
-        )))
+        loop {
+            let deadline = match &mut self.deadline {
+                Some(deadline) => deadline,
+                none => none.insert(Box::pin(sleep(self.linger.unwrap_or(PATIENCE))?)),
+            };
+            ready!(deadline.as_mut().poll(cx));
+            self.deadline = None;
+            let link = &self.writer.get_ref().link;
+            match (sys::unsent(link.socket()), self.linger) {
+                (Ok(left @ 1..), Some(linger)) => {
+                    return Poll::Ready(Err(link.named(
+                        Error::new(ErrorKind::TimedOut, "close")
+                            .with_reason(format!(
+                                "the peer's host has not acknowledged {left} bytes within {linger:?}"
+                            ))
+                            .with_remedy("raise linger, or look at why the peer does not read"),
+                    )));
+                }
+                (Ok(1..), None) => {}
+                // The peer goes on with its direction, and its host has everything.
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
     }
 
     /// Where nobody else receives: reads to the end of the peer's direction. A peer that goes away
@@ -266,7 +295,7 @@ impl Drop for Sender {
             return;
         }
         if !self.closed {
-            let _gone = self.writer.get_ref().link.shutdown(Shutdown::Write);
+            self.crash();
         }
         if let Some(receiver) = &mut self.discard {
             receiver.discard_now();

@@ -307,7 +307,7 @@ macro_rules! dispatch {
 /// # }
 /// ```
 pub async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
-    check_one_peer(address)?;
+    check_one_peer(address, address.flag("listen"))?;
     dispatch!(open(address))
 }
 
@@ -328,7 +328,7 @@ pub async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
 ///
 /// As for [`open`].
 pub async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
-    check_one_peer(address)?;
+    check_one_peer(address, address.flag("listen"))?;
     dispatch!(open_sender(address))
 }
 
@@ -346,7 +346,7 @@ pub async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
 ///
 /// As for [`open`].
 pub async fn open_receiver(address: &Address) -> Result<BoxStream, Error> {
-    check_one_peer(address)?;
+    check_one_peer(address, !address.flag("connect"))?;
     dispatch!(open_receiver(address))
 }
 
@@ -387,8 +387,10 @@ pub fn abandon(address: &Address, sink: BoxSink) {
     }
 }
 
-fn check_one_peer(address: &Address) -> Result<(), Error> {
+/// Makes sure that an end that takes one peer is not told to take many.
+fn check_one_peer(address: &Address, listens: bool) -> Result<(), Error> {
     let key = match address.get_str("peers") {
+        _ if !listens => return Ok(()),
         Some("many") => "peers=many",
         _ if address.flag("max-peers") => "max-peers",
         _ => return Ok(()),

@@ -17,7 +17,8 @@ use crate::unix::packet::Outbox;
 /// Each message is one system call. Where the peer's queue is full, `send` waits and `try_send` hands
 /// the message back; the sink takes one more, keeps it, and is not ready until that has gone.
 ///
-/// Dropping the sender ends this direction: the peer gets what was sent, then `None`.
+/// Dropping the sender ends this direction: the peer gets what was sent, then `None`. Nothing in the
+/// protocol can tell it whether the sender was [closed](Self::close) before.
 pub struct Sender {
     outbox: Outbox,
     keep_open: bool,

@@ -172,7 +172,7 @@ impl Connection {
         &mut self.receiver
     }
 
-    /// Splits into halves, for different tasks. Dropping one ends its direction.
+    /// Splits into halves, for different tasks. Dropping one ends its direction: see [`Sender`].
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender, self.receiver)
     }

@@ -9,7 +9,7 @@ use futures_sink::Sink;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 use sinew_core::{
-    Error, ErrorKind, FrameCodec, FrameWriter, MessageSink, TrySendError, UnixEndpoint,
+    Error, ErrorKind, FrameCodec, FrameWriter, Framing, MessageSink, TrySendError, UnixEndpoint,
 };
 
 use super::Receiver;
@@ -26,8 +26,10 @@ const KEPT: usize = 4096;
 /// `send` writes at once, one system call for each message. The sink collects, and writes all that was
 /// collected when it is flushed, or when it holds 64 KiB; a message with descriptors is written by itself.
 ///
-/// Dropping the sender ends this direction, after one try to write what was collected: the peer gets what was
-/// written, then `None`. Use [`close`](Self::close) to have everything written.
+/// Dropping the sender before it was [closed](Self::close) ends this direction, after one try to write
+/// what was collected: the peer gets what was written, and then an error with
+/// [`is_peer_crashed`](Error::is_peer_crashed). With `Framing::Lines`, in which nothing can say so, it gets
+/// `None`.
 pub struct Sender {
     writer: FrameWriter<WriteIo>,
     /// With descriptors, which the sink took and nobody has written yet.
@@ -234,6 +236,23 @@ impl Sender {
         WriteIo::new(link)
     }
 
+    /// Has the peer take the end that follows for a crash, if the framing can say so.
+    fn crash(&mut self) {
+        if self.has_unsent() {
+            self.writer.get_ref().enlarge();
+            let _blocked = once(self.flush());
+        }
+        // What is left is a message that is cut off by itself.
+        if self.writer.encoder().framing() == Framing::Length && !self.has_unsent() {
+            let _told = self.writer.get_ref().cut_off();
+        }
+    }
+
+    /// Whether something was accepted that is not sent.
+    fn has_unsent(&self) -> bool {
+        self.pending.is_some() || self.writer.pending() > 0
+    }
+
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             let flushed = Sink::<Bytes>::poll_flush(Pin::new(&mut self.writer), cx);
@@ -295,6 +314,7 @@ impl Drop for Sender {
             return;
         }
         if !self.closed {
+            self.crash();
             let _gone = self.writer.get_ref().link.shutdown(Shutdown::Write);
         }
         if let Some(receiver) = &mut self.discard {

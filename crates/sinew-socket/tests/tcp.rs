@@ -381,3 +381,30 @@ async fn a_zone_is_the_name_of_an_interface() {
     let error = Listener::bind("[fe80::1]:0").await.unwrap_err();
     assert!(error.to_string().contains("needs the interface"), "{error}");
 }
+
+/// A receiver alone answers the end of the peer's direction; another peer may go on with its own, and
+/// is waited for in vain for a while.
+#[tokio::test]
+async fn a_sender_alone_waits_for_the_end_of_its_peer() {
+    let patience = Duration::from_millis(300);
+    let options = Options::new().linger(patience);
+    let (client, server) = meet(&options).await;
+    let (mut sender, mut receiver) = (client.into_sender(), server.into_receiver());
+    sender.send("all").await.unwrap();
+    let receiving = async {
+        assert_eq!(receiver.recv().await.unwrap().as_deref(), Some(&b"all"[..]));
+        assert_eq!(receiver.recv().await.unwrap(), None);
+    };
+    // The receiver is still there when the sender has closed.
+    let (closed, ()) = bounded(async { tokio::join!(sender.close(), receiving) }).await;
+    closed.unwrap();
+    drop(receiver);
+
+    let (client, mut server) = meet(&options).await;
+    let mut sender = client.into_sender();
+    sender.send("all").await.unwrap();
+    let begun = std::time::Instant::now();
+    bounded(sender.close()).await.unwrap();
+    assert!(begun.elapsed() >= patience, "{:?}", begun.elapsed());
+    assert_eq!(server.recv().await.unwrap().as_deref(), Some(&b"all"[..]));
+}

@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 
-use crate::{AsyncIo, Error, ErrorKind};
+use crate::{AsyncIo, Error, ErrorKind, Home};
 
 /// A type whose descriptor never changes.
 ///
@@ -69,11 +69,16 @@ unsafe impl<T: StableFd + ?Sized> StableFd for Arc<T> {}
 
 /// What is given to Tokio, which asks for `AsRawFd`.
 #[derive(Debug)]
-pub(crate) struct Registered<T>(pub(crate) T);
+pub(crate) struct Registered<T>(pub(crate) T, Home);
 
 impl<T: AsFd> AsRawFd for Registered<T> {
+    /// No descriptor in a child that was forked: Tokio asks when it takes the registration out of
+    /// the epoll instance, which the child shares with its parent.
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
+        match self.1.is_here() {
+            true => self.0.as_fd().as_raw_fd(),
+            false => -1,
+        }
     }
 }
 
@@ -87,7 +92,8 @@ unsafe fn register<T: AsFd>(inner: T, interest: Interest) -> Result<AsyncIo<T>, 
             .with_remedy("call it from a task, or enter a runtime first"));
     }
     // SAFETY: the caller vouches for the descriptor, and `Registered` asks `inner` for it each time.
-    let registered = unsafe { AsyncFd::register_with_interest(Registered(inner), interest) };
+    let registered =
+        unsafe { AsyncFd::register_with_interest(Registered(inner, Home::here()), interest) };
     registered.map(AsyncIo::from_registered).map_err(|error| {
         let error = Error::from_io("epoll_ctl", error.into());
         if error.errno() == Some(Errno::PERM.raw_os_error()) {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 use sinew_core::{
-    AsyncIo, Error, ErrorKind, FrameCodec, FrameEncoder, MessageSink, TryRecvError, TrySendError,
+    AsyncIo, Error, ErrorKind, FrameCodec, FrameEncoder, Home, MessageSink, TryRecvError, TrySendError,
     attempt,
 };
 use tokio::io::Interest;
@@ -60,6 +60,8 @@ pub fn pass_fd(command: &mut Command, fd: impl Into<OwnedFd>, number: RawFd) -> 
 struct Process {
     child: Mutex<std::process::Child>,
     name: String,
+    /// The process that has started it.
+    home: Home,
 }
 
 impl Process {
@@ -82,7 +84,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.try_wait().is_ok() {
+        if !self.home.is_here() || self.try_wait().is_ok() {
             return;
         }
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -513,6 +515,7 @@ fn start(command: &mut Command) -> Result<Arc<Process>, Error> {
     Ok(Arc::new(Process {
         child: Mutex::new(child),
         name,
+        home: Home::here(),
     }))
 }
 

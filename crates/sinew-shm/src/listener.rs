@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use sinew_core::{
-    AsyncIo, BoundPath, Credentials, Error, ErrorKind, UnixEndpoint as Endpoint, bind_unix,
+    AsyncIo, BoundPath, Credentials, Error, ErrorKind, Home, UnixEndpoint as Endpoint, bind_unix,
 };
 use tokio::time::{Instant, Sleep};
 use tracing::Instrument;
@@ -103,6 +103,8 @@ pub struct Listener {
     /// Before the socket, which guards it.
     _path: Option<BoundPath>,
     socket: AsyncIo<OwnedFd>,
+    /// The process that listens.
+    home: Home,
     endpoint: Endpoint,
     address: Arc<str>,
     options: Arc<Options>,
@@ -138,6 +140,7 @@ impl Options {
         Ok(Listener {
             _path: path,
             socket: AsyncIo::new(socket)?,
+            home: Home::here(),
             address: format!("shm:{endpoint}").into(),
             options: Arc::new(self.clone()),
             policy: admission(self, &endpoint),
@@ -319,6 +322,9 @@ fn displaced() -> Error {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        if !self.home.is_here() {
+            return;
+        }
         // Connections in the backlog may have descriptors queued. Closing the listening socket
         // would close those in this thread, which may block.
         let _failed = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);

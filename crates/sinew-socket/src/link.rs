@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown};
-use sinew_core::{AsyncIo, Error};
+use sinew_core::{AsyncIo, Error, Home};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::task::coop;
 
@@ -27,6 +27,8 @@ pub(crate) struct Link {
     /// Waited for to read; those who write have an [`Outlet`].
     pub(crate) fd: AsyncIo<OwnedFd>,
     pub(crate) address: Arc<str>,
+    /// The process that has the connection.
+    home: Home,
 }
 
 impl Link {
@@ -36,11 +38,17 @@ impl Link {
             fd: AsyncIo::with_interest(fd, Interest::READABLE)
                 .map_err(|error| error.with_address(&address))?,
             address,
+            home: Home::here(),
         }))
     }
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether this is the process that has the connection, and not a child that was forked since.
+    pub(crate) fn is_here(&self) -> bool {
+        self.home.is_here()
     }
 
     /// Ends one direction. A peer that is gone has done so already.

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::UnixEndpoint;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Home};
 
 /// How the names begin under which sockets are bound before they are renamed into place.
 const BESIDE: &str = ".sinew-";
@@ -27,6 +27,7 @@ pub struct BoundPath {
     path: PathBuf,
     device: u64,
     inode: u64,
+    home: Home,
 }
 
 fn system(operation: &'static str, errno: Errno, address: &dyn std::fmt::Display) -> Error {
@@ -156,6 +157,7 @@ impl<F: Fn() -> Result<OwnedFd, Error> + Sync> Maker<'_, F> {
             path: path.to_path_buf(),
             device: found.dev(),
             inode: found.ino(),
+            home: Home::here(),
         };
         Ok((socket, path))
     }
@@ -287,7 +289,8 @@ async fn lock(directory: &Path, endpoint: &UnixEndpoint) -> Result<(OwnedFd, boo
 impl Drop for BoundPath {
     fn drop(&mut self) {
         // Somebody may have removed ours and put another there.
-        if let Ok(found) = fs::symlink_metadata(&self.path)
+        if self.home.is_here()
+            && let Ok(found) = fs::symlink_metadata(&self.path)
             && found.dev() == self.device
             && found.ino() == self.inode
         {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 use sinew_core::{
-    AsyncIo, Error, ErrorKind, FrameCodec, FrameEncoder, Home, MessageSink, TryRecvError, TrySendError,
-    attempt,
+    AsyncIo, Error, ErrorKind, FrameCodec, FrameEncoder, Home, MessageSink, TryRecvError,
+    TrySendError, attempt,
 };
 use tokio::io::Interest;
 

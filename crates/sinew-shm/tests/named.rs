@@ -248,7 +248,8 @@ async fn a_sender_that_died_is_told_after_what_it_published() {
         let error = is_crash(bounded(receiver.recv()).await);
         let text = error.to_string();
         assert!(
-            !error.is_recoverable() && text.contains(&format!("process {} died", std::process::id())),
+            !error.is_recoverable()
+                && text.contains(&format!("process {} died", std::process::id())),
             "{text}"
         );
         // It may be called again, and waits for the next.

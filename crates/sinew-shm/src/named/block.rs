@@ -180,9 +180,11 @@ impl Block {
                 match presence.judge(maker) {
                     Fate::Ended => {}
                     Fate::Lives => {
-                        return Ok(Found::Later(error(region, ErrorKind::TimedOut).with_reason(
-                            "a process is laying a channel there, and does not come to an end",
-                        )));
+                        return Ok(Found::Later(
+                            error(region, ErrorKind::TimedOut).with_reason(
+                                "a process is laying a channel there, and does not come to an end",
+                            ),
+                        ));
                     }
                     _ => {
                         let unknown = presence.unknown("open", maker);

@@ -9,9 +9,9 @@ use sinew_memory::{Fate, Presence, Region, View};
 use sinew_ring::sync::MutexState;
 
 use super::error::timed_out;
+use super::header;
 use super::readers::Readers;
 use super::sentinel::{INTERVAL, Post};
-use super::header;
 use crate::budget;
 use crate::driver::{Driver, Word};
 use crate::spin::SharedSpin;

@@ -52,11 +52,7 @@ impl<T: Pod> Protected<T> {
     }
 
     #[cold]
-    fn finish_unclean(
-        &self,
-        clean: Clean,
-        value: Result<T, Error>,
-    ) -> LockResult<'_, T> {
+    fn finish_unclean(&self, clean: Clean, value: Result<T, Error>) -> LockResult<'_, T> {
         if clean.is_poisoned() {
             self.core.unlock();
             return Err(LockError::Poisoned(poisoned(self.core.name())));

@@ -1237,6 +1237,73 @@ async fn truncated_while_it_sleeps() {
     assert!(error.is_corrupted(), "{error}");
 }
 
+/// Nobody can come to the other end of a channel whose name is gone.
+#[tokio::test]
+async fn a_name_that_is_removed_ends_the_wait() {
+    for is_made_anew in [false, true] {
+        let name = Name::new();
+        let mut receiver = options().open_receiver(name.shm()).await.unwrap();
+        let waiting = tokio::spawn(async move {
+            let first = receiver.recv().await;
+            (first, receiver)
+        });
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(!waiting.is_finished());
+        PosixShm::unlink(&name.0).unwrap();
+        let mut other = None;
+        if is_made_anew {
+            other = Some(options().open_sender(name.shm()).await.unwrap());
+        }
+        let (ended, mut receiver) = bounded(waiting).await.unwrap();
+        let error = ended.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("name was removed") && text.contains("open it anew"),
+            "{text}"
+        );
+        // And for a thread.
+        let error = tokio::task::spawn_blocking(move || receiver.blocking_recv());
+        let error = bounded(error).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        drop(other);
+    }
+}
+
+#[tokio::test]
+async fn a_full_sender_without_a_name_ends_its_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ring");
+    let file = MappedFile::new(&path).create(true);
+    let patient = options().await_successor(true);
+    let mut sender = patient.open_sender(file.clone()).await.unwrap();
+    while sender.try_send([7; 100]).is_ok() {}
+    let waiting = tokio::spawn(async move { sender.send([7; 100]).await });
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert!(!waiting.is_finished());
+    std::fs::rename(&path, directory.path().join("elsewhere")).unwrap();
+    let _other = options().open_receiver(file).await.unwrap();
+    let error = bounded(waiting).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert!(error.to_string().contains("name was removed"), "{error}");
+}
+
+/// Two that have met need no name.
+#[tokio::test]
+async fn a_name_that_is_removed_does_not_part_two_that_have_met() {
+    let name = Name::new();
+    let mut receiver = options().open_receiver(name.shm()).await.unwrap();
+    let mut sender = options().open_sender(name.shm()).await.unwrap();
+    PosixShm::unlink(&name.0).unwrap();
+    let waiting = tokio::spawn(async move { (receiver.recv().await, receiver.recv().await) });
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    sender.send("still").await.unwrap();
+    sender.close().await.unwrap();
+    let (message, end) = bounded(waiting).await.unwrap();
+    assert_eq!(message.unwrap().unwrap(), "still");
+    assert_eq!(end.unwrap(), None);
+}
+
 #[tokio::test]
 async fn waits_for_a_channel_to_be_laid() {
     let name = Name::new();

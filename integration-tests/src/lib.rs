@@ -44,7 +44,7 @@ pub use scale::{is_full, scaled};
 pub use seed::Random;
 pub use server::{Honest, Server};
 pub use skip::skip;
-pub use sys::SharedMap;
+pub use sys::{Forked, SharedMap};
 pub use threads::assert_no_thread;
 pub use watchdog::Watchdog;
 pub use wrong::{epoll_instance, eventfd, wrong_bells, wrong_memories, wrong_memory};

@@ -1,5 +1,5 @@
-//! The unsafe code of the tests: memory that a peer shares.
-#![allow(unsafe_code, reason = "mappings")]
+//! The unsafe code of the tests: memory that a peer shares, and fork(2).
+#![allow(unsafe_code, reason = "mappings, and a system call")]
 
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
@@ -76,5 +76,63 @@ impl Drop for SharedMap {
     fn drop(&mut self) {
         // SAFETY: the range is this value's own, and whoever borrowed from it is gone.
         unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) }.expect("it was mapped");
+    }
+}
+
+/// A child of fork(2), killed and reaped on drop.
+#[derive(Debug)]
+pub struct Forked(Option<libc::pid_t>);
+
+impl Forked {
+    /// Forks a child that does `work` and ends, in 20 seconds at most.
+    ///
+    /// The child has no thread but the one that forks, so the work must not wait for others.
+    pub fn new(work: impl FnOnce()) -> Self {
+        // SAFETY: the child does what glibc allows it after a fork: it allocates, and makes system
+        // calls.
+        match unsafe { libc::fork() } {
+            -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+            0 => {
+                // SAFETY: without a handler, the signal ends the process.
+                unsafe { libc::alarm(20) };
+                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                // SAFETY: it ends the process, and runs nothing of the parent's.
+                unsafe { libc::_exit(i32::from(done.is_err())) }
+            }
+            pid => Self(Some(pid)),
+        }
+    }
+
+    /// Waits for its end, and fails unless the work was done.
+    #[track_caller]
+    pub fn join(mut self) {
+        assert_eq!(self.reap(), 0, "the child's status");
+    }
+
+    /// Kills it, and waits for its end.
+    pub fn kill(&mut self) {
+        if let Some(pid) = self.0 {
+            // SAFETY: it sends a signal to a child that was not reaped.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            self.reap();
+        }
+    }
+
+    fn reap(&mut self) -> libc::c_int {
+        let mut status = 0;
+        if let Some(pid) = self.0.take() {
+            // SAFETY: the status outlives the call.
+            while unsafe { libc::waitpid(pid, &raw mut status, 0) } == -1 {
+                let error = std::io::Error::last_os_error();
+                assert_eq!(error.kind(), std::io::ErrorKind::Interrupted, "{error}");
+            }
+        }
+        status
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        self.kill();
     }
 }

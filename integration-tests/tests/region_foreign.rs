@@ -214,7 +214,7 @@ posix_ipc.SharedMemory(sys.argv[1], posix_ipc.O_CREX, size=4096 + 4096 + 1000)
 import mmap, os, posix_ipc, struct, sys
 m = mmap.mmap(posix_ipc.SharedMemory(sys.argv[1]).fd, 0)
 word = lambda at: struct.unpack_from('<Q', m, at)[0]
-assert m[0:8] == b'SINEWRNG' and word(16) == 2 and word(24) == 4096 and word(40) == 1 and word(48) == 0
+assert m[0:8] == b'SINEWRNG' and word(16) == 3 and word(24) == 4096 and word(40) == 1 and word(48) == 0
 published, released = word(512) & ~7, word(768)
 frames = []
 while released < published:

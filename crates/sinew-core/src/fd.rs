@@ -26,6 +26,11 @@ use crate::{AdaptiveSpin, Error, Looks, StableFd};
 /// (`MSG_DONTWAIT`). This type does not set `O_NONBLOCK`, because it belongs to the open file
 /// description, which other processes may share.
 ///
+/// # Children
+///
+/// A child that is forked (fork(2)) may drop its copy: that closes the child's descriptor, and leaves
+/// the registration to the parent.
+///
 /// # Descriptors that come back
 ///
 /// Tokio keeps a hang-up forever. Where a hang-up is not final, as on a FIFO that gets a new writer, take

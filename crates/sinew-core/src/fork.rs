@@ -10,9 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sys;
 
-/// How many forks lie between the process that called [`Home::here`] first and this one.
+/// Zero before [`Home::here`] was called; then one, and one more in each child that is forked.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
-static REGISTERED: Once = Once::new();
 
 /// The process in which a value was made.
 ///
@@ -44,10 +43,10 @@ impl Home {
     /// Returns this process.
     #[inline]
     pub fn here() -> Self {
-        if !REGISTERED.is_completed() {
-            register();
+        match GENERATION.load(Ordering::Relaxed) {
+            0 => Self(first()),
+            generation => Self(generation),
         }
-        Self(GENERATION.load(Ordering::Relaxed))
     }
 
     /// Returns whether this process is the one in which the value was made.
@@ -58,11 +57,16 @@ impl Home {
 }
 
 #[cold]
-fn register() {
+fn first() -> u64 {
     extern "C" fn move_out() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
-    // It fails for want of a few bytes of memory only, and the process ends at its next allocation
-    // then.
-    REGISTERED.call_once(|| sys::at_fork(None, move_out).unwrap_or_default());
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        // It fails for want of a few bytes of memory only, and the process ends at its next
+        // allocation then.
+        sys::at_fork(None, move_out).unwrap_or_default();
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    });
+    GENERATION.load(Ordering::Relaxed)
 }

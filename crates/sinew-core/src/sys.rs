@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::runtime::with_driver;
-use crate::{AsyncIo, Error, ErrorKind};
+use crate::{AsyncIo, Error, ErrorKind, Home};
 
 /// A type whose descriptor never changes.
 ///
@@ -69,11 +69,16 @@ unsafe impl<T: StableFd + ?Sized> StableFd for Arc<T> {}
 
 /// What is given to Tokio, which asks for `AsRawFd`.
 #[derive(Debug)]
-pub(crate) struct Registered<T>(pub(crate) T);
+pub(crate) struct Registered<T>(pub(crate) T, Home);
 
 impl<T: AsFd> AsRawFd for Registered<T> {
+    /// No descriptor in a child that was forked: Tokio asks when it takes the registration out of
+    /// the epoll instance, which the child shares with its parent.
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
+        match self.1.is_here() {
+            true => self.0.as_fd().as_raw_fd(),
+            false => -1,
+        }
     }
 }
 
@@ -84,7 +89,7 @@ unsafe fn register<T: AsFd>(inner: T, interest: Interest) -> Result<AsyncIo<T>, 
     let registered = with_driver("register", "I/O", || {
         // SAFETY: the caller vouches for the descriptor, and `Registered` asks `inner` for it each
         // time.
-        unsafe { AsyncFd::register_with_interest(Registered(inner), interest) }
+        unsafe { AsyncFd::register_with_interest(Registered(inner, Home::here()), interest) }
     })?;
     registered.map(AsyncIo::from_registered).map_err(|error| {
         let error = Error::from_io("epoll_ctl", error.into());

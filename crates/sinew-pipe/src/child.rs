@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 use sinew_core::{
-    AsyncIo, Error, ErrorKind, FrameCodec, FrameEncoder, MessageSink, TryRecvError, TrySendError,
-    attempt,
+    AsyncIo, Error, ErrorKind, FrameCodec, FrameEncoder, Home, MessageSink, TryRecvError,
+    TrySendError, attempt,
 };
 use tokio::io::Interest;
 
@@ -62,6 +62,8 @@ pub fn pass_fd(command: &mut Command, fd: impl Into<OwnedFd>, number: RawFd) -> 
 struct Process {
     child: Mutex<std::process::Child>,
     name: String,
+    /// The process that has started it.
+    home: Home,
 }
 
 impl Process {
@@ -84,7 +86,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.try_wait().is_ok() {
+        if !self.home.is_here() || self.try_wait().is_ok() {
             return;
         }
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -517,6 +519,7 @@ fn start(command: &mut Command) -> Result<Arc<Process>, Error> {
     Ok(Arc::new(Process {
         child: Mutex::new(child),
         name,
+        home: Home::here(),
     }))
 }
 

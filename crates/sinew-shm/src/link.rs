@@ -11,7 +11,7 @@ use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use rustix::event::epoll;
 use rustix::io::Errno;
-use sinew_core::{AsyncIo, Credentials, Error, ErrorKind};
+use sinew_core::{AsyncIo, Credentials, Error, ErrorKind, Home};
 use sinew_memory::{Frozen, RingMemory, Segment};
 use tokio::io::Interest;
 
@@ -137,6 +137,8 @@ pub(crate) struct Link {
     mappings: Mappings,
     pub(crate) peer: Credentials,
     pub(crate) address: Arc<str>,
+    /// The process that has this end.
+    home: Home,
     /// For as long as this end lives; what happens to the channel is an event in it.
     pub(crate) span: tracing::Span,
 }
@@ -169,8 +171,14 @@ impl Link {
             mappings: Mappings::default(),
             peer: parts.peer,
             address: parts.address,
+            home: Home::here(),
             span,
         })
+    }
+
+    /// Whether this is the process that made the channel, and not a child that was forked since.
+    pub(crate) fn is_here(&self) -> bool {
+        self.home.is_here()
     }
 
     /// Executes the barrier that a sender owes to the receiver before it sleeps.

@@ -16,7 +16,7 @@ use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use sinew_core::time::sleep;
 use sinew_core::{
-    AsyncIo, BoundPath, Credentials, Error, ErrorKind, UnixEndpoint as Endpoint, bind_unix,
+    AsyncIo, BoundPath, Credentials, Error, ErrorKind, Home, UnixEndpoint as Endpoint, bind_unix,
 };
 use tokio::time::{Instant, Sleep};
 use tracing::Instrument;
@@ -105,6 +105,8 @@ pub struct Listener {
     /// Before the socket, which guards it.
     _path: Option<BoundPath>,
     socket: AsyncIo<OwnedFd>,
+    /// The process that listens.
+    home: Home,
     endpoint: Endpoint,
     address: Arc<str>,
     options: Arc<Options>,
@@ -140,6 +142,7 @@ impl Options {
         Ok(Listener {
             _path: path,
             socket: AsyncIo::new(socket)?,
+            home: Home::here(),
             address: format!("shm:{endpoint}").into(),
             options: Arc::new(self.clone()),
             policy: admission(self, &endpoint),
@@ -327,6 +330,9 @@ fn displaced() -> Error {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        if !self.home.is_here() {
+            return;
+        }
         // Connections in the backlog may have descriptors queued. Closing the listening socket
         // would close those in this thread, which may block.
         let _failed = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);

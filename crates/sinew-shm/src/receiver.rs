@@ -757,7 +757,10 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.close();
+        // A child that was forked leaves the channel to its parent.
+        if self.link.is_here() {
+            self.close();
+        }
     }
 }
 

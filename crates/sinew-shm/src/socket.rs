@@ -10,7 +10,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
-use sinew_core::{Credentials, Error};
+use sinew_core::{Credentials, Error, Home};
 
 use crate::sys::{self, Foreign};
 use crate::wire::MAX_FDS;
@@ -36,11 +36,11 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
 
 /// A peer's socket. Dropping it hangs up, and never blocks.
 #[derive(Debug)]
-pub(crate) struct Socket(Foreign);
+pub(crate) struct Socket(Foreign, Home);
 
 impl Socket {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self(Foreign::new(socket))
+        Self(Foreign::new(socket), Home::here())
     }
 }
 
@@ -52,6 +52,10 @@ impl AsFd for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        // A child that was forked closes its copy, and its parent goes on.
+        if !self.1.is_here() {
+            return self.0.close_here();
+        }
         // Nothing comes in after this. What is there already may have descriptors, which are closed
         // with the socket, and that may block.
         let _gone = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);

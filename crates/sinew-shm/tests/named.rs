@@ -248,7 +248,8 @@ async fn a_sender_that_died_is_told_after_what_it_published() {
         let error = is_crash(bounded(receiver.recv()).await);
         let text = error.to_string();
         assert!(
-            !error.is_recoverable() && text.contains("4194303"),
+            !error.is_recoverable()
+                && text.contains(&format!("process {} died", std::process::id())),
             "{text}"
         );
         // It may be called again, and waits for the next.
@@ -1030,11 +1031,12 @@ async fn what_is_no_channel_is_refused() {
     };
     let mut early = vec![0; 8192];
     early[100..105].copy_from_slice(b"first");
-    let cases: [(&str, Vec<u8>, &str); 12] = [
+    let cases: [(&str, Vec<u8>, &str); 13] = [
         ("foreign", vec![b'x'; 8192], "something else"),
         ("foreign behind zeros", early, "something else"),
         ("version 1", change(16, 1), "of version 1"),
-        ("version 3", change(16, 3), "of version 3"),
+        ("version 2", change(16, 2), "of version 2"),
+        ("version 4", change(16, 4), "of version 4"),
         ("feature", change(48, 0x18), "requires feature bit 3,"),
         (
             "last feature",
@@ -1233,6 +1235,73 @@ async fn truncated_while_it_sleeps() {
     name.truncate(0);
     let error = bounded(task).await.unwrap().unwrap_err();
     assert!(error.is_corrupted(), "{error}");
+}
+
+/// Nobody can come to the other end of a channel whose name is gone.
+#[tokio::test]
+async fn a_name_that_is_removed_ends_the_wait() {
+    for is_made_anew in [false, true] {
+        let name = Name::new();
+        let mut receiver = options().open_receiver(name.shm()).await.unwrap();
+        let waiting = tokio::spawn(async move {
+            let first = receiver.recv().await;
+            (first, receiver)
+        });
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(!waiting.is_finished());
+        PosixShm::unlink(&name.0).unwrap();
+        let mut other = None;
+        if is_made_anew {
+            other = Some(options().open_sender(name.shm()).await.unwrap());
+        }
+        let (ended, mut receiver) = bounded(waiting).await.unwrap();
+        let error = ended.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("name was removed") && text.contains("open it anew"),
+            "{text}"
+        );
+        // And for a thread.
+        let error = tokio::task::spawn_blocking(move || receiver.blocking_recv());
+        let error = bounded(error).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        drop(other);
+    }
+}
+
+#[tokio::test]
+async fn a_full_sender_without_a_name_ends_its_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ring");
+    let file = MappedFile::new(&path).create(true);
+    let patient = options().await_successor(true);
+    let mut sender = patient.open_sender(file.clone()).await.unwrap();
+    while sender.try_send([7; 100]).is_ok() {}
+    let waiting = tokio::spawn(async move { sender.send([7; 100]).await });
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert!(!waiting.is_finished());
+    std::fs::rename(&path, directory.path().join("elsewhere")).unwrap();
+    let _other = options().open_receiver(file).await.unwrap();
+    let error = bounded(waiting).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    assert!(error.to_string().contains("name was removed"), "{error}");
+}
+
+/// Two that have met need no name.
+#[tokio::test]
+async fn a_name_that_is_removed_does_not_part_two_that_have_met() {
+    let name = Name::new();
+    let mut receiver = options().open_receiver(name.shm()).await.unwrap();
+    let mut sender = options().open_sender(name.shm()).await.unwrap();
+    PosixShm::unlink(&name.0).unwrap();
+    let waiting = tokio::spawn(async move { (receiver.recv().await, receiver.recv().await) });
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    sender.send("still").await.unwrap();
+    sender.close().await.unwrap();
+    let (message, end) = bounded(waiting).await.unwrap();
+    assert_eq!(message.unwrap().unwrap(), "still");
+    assert_eq!(end.unwrap(), None);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sockopt};
-use sinew_core::{AsyncIo, Error};
+use sinew_core::{AsyncIo, Error, Home};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::task::coop;
 
@@ -31,6 +31,8 @@ pub(crate) struct Link {
     pub(crate) address: Arc<str>,
     /// Whether the kernel has said, which it does once, that the connection was reset.
     reset: AtomicBool,
+    /// The process that has the connection.
+    home: Home,
 }
 
 impl Link {
@@ -41,6 +43,7 @@ impl Link {
                 .map_err(|error| error.with_address(&address))?,
             address,
             reset: AtomicBool::new(false),
+            home: Home::here(),
         }))
     }
 
@@ -58,6 +61,11 @@ impl Link {
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether this is the process that has the connection, and not a child that was forked since.
+    pub(crate) fn is_here(&self) -> bool {
+        self.home.is_here()
     }
 
     /// Ends one direction. A peer that is gone has done so already.

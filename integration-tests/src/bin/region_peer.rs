@@ -2,7 +2,8 @@
 //!
 //! `region_peer send PLACE WAIT BOARD SEED` sends numbered messages, from the first that is not published yet on, until
 //! the board says to stop; `region_peer peek …` and `region_peer recv …` check that each message is the one of its number,
-//! and note on the board how far they have come. `region_peer hold PLACE` attaches a region, says so, and holds it.
+//! and note on the board how far they have come. `region_peer hold PLACE` attaches a region, says so, and holds it;
+//! `region_peer say PLACE` sends one message, says so or why not, and keeps its end.
 
 use std::time::Duration;
 
@@ -26,6 +27,18 @@ fn main() {
 
 async fn run(arguments: &[&str]) -> Result<(), Error> {
     let place = region_place(arguments[1]);
+    if arguments[0] == "say" {
+        let sender = Options::new().open_sender(place).await;
+        let said = match sender {
+            Ok(mut sender) => sender.send("hello").await.map(|()| sender),
+            Err(error) => Err(error),
+        };
+        match &said {
+            Ok(_) => println!("said"),
+            Err(error) => println!("{:?}: {error}", error.kind()),
+        }
+        return std::future::pending().await;
+    }
     let ["send" | "peek" | "recv", _, wait, board, seed] = arguments else {
         let region = match place {
             Place::Posix(shm) => shm.open()?,

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::UnixEndpoint;
 use super::lock::{Lock, Unlocked};
-use crate::Error;
+use crate::{Error, Home};
 
 /// The path of a bound socket, removed on drop unless something else is there by then. To be dropped
 /// before the socket: as long as that lives, nobody else takes the path.
@@ -20,6 +20,7 @@ pub struct BoundPath {
     path: PathBuf,
     device: u64,
     inode: u64,
+    home: Home,
 }
 
 fn system(operation: &'static str, errno: Errno, address: &dyn std::fmt::Display) -> Error {
@@ -239,6 +240,7 @@ impl BoundPath {
             path: path.to_path_buf(),
             device: found.dev(),
             inode: found.ino(),
+            home: Home::here(),
         })
     }
 
@@ -253,7 +255,8 @@ impl BoundPath {
 impl Drop for BoundPath {
     fn drop(&mut self) {
         // Somebody may have removed ours and put another there.
-        if let Ok(found) = fs::symlink_metadata(&self.path)
+        if self.home.is_here()
+            && let Ok(found) = fs::symlink_metadata(&self.path)
             && found.dev() == self.device
             && found.ino() == self.inode
         {

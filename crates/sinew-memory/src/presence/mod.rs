@@ -5,7 +5,7 @@
 //!
 //! # Memory of a file
 //!
-//! A process chooses a random number from 2⁶² to 2⁶³ − 1, and places a write lock on the one byte
+//! A process chooses a random even number from 2⁶² to 2⁶³ − 2, and places a write lock on the one byte
 //! of the file at that offset, far beyond its end. The number is the word. Another process asks
 //! whether that byte is locked (`F_OFD_GETLK`), which needs no permission, no /proc and no pid. So
 //! it works across pid, time and user namespaces, and for a file that a reboot has survived. A word
@@ -179,19 +179,16 @@ impl Presence {
     /// A child that is forked has not, whatever its parent has done.
     #[inline]
     pub fn word(&self) -> Option<u64> {
-        match self.seat.word() {
-            0 => None,
-            word => Some(word),
-        }
+        self.seat.word()
     }
 
     /// Returns whether `word` is that of this process.
     #[inline]
     pub fn is_mine(&self, word: u64) -> bool {
-        self.seat.word() == word
+        self.seat.has(word)
     }
 
-    /// Makes this process one that others can see, and returns its word, which is never zero.
+    /// Makes this process one that others can see, and returns its word, which is even and not zero.
     ///
     /// It stays so until the region is dropped. That costs a descriptor for memory of a file.
     ///
@@ -275,7 +272,7 @@ fn lock_byte(fd: std::os::fd::BorrowedFd<'_>, file: &File) -> Result<u64, Error>
     loop {
         tries += 1;
         let random = sys::random().map_err(|errno| system("getrandom", errno))?;
-        let byte = FIRST_BYTE | random >> 2;
+        let byte = FIRST_BYTE | random >> 2 & !1;
         match sys::lock_byte(fd, byte) {
             Ok(()) => return Ok(byte),
             Err(Errno::AGAIN | Errno::ACCESS) if tries < TRIES => {}

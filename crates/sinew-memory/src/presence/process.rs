@@ -13,12 +13,14 @@ use sinew_core::{Error, ErrorKind};
 
 use super::Fate;
 
-/// Bits of the time at which a process began, in ticks: field 22 of proc_pid_stat(5). At 100 ticks
-/// a second, they repeat after a week; a process is taken for another one of its number if it began
-/// in the same hundredth of a second of it.
-const START_BITS: u32 = 26;
+/// Bits of the time at which a process began, in ticks: field 22 of proc_pid_stat(5), of which the
+/// lowest bits count. At 100 ticks a second, they repeat after 93 hours; a process is taken for
+/// another one of its number if it began in the same hundredth of a second of them.
+const START_BITS: u32 = 25;
 /// Bits that tell namespaces apart.
 const PLACE_BITS: u32 = 16;
+const PLACE_SHIFT: u32 = 1 + START_BITS;
+const PID_SHIFT: u32 = PLACE_SHIFT + PLACE_BITS;
 
 /// The word of this process.
 pub(super) fn me() -> Result<u64, Error> {
@@ -54,9 +56,11 @@ fn place() -> u64 {
     })
 }
 
+/// A word is even: see [`Presence::enter`](super::Presence::enter).
 fn word(pid: Pid, place: u64, start: u64) -> u64 {
     let pid = u64::from(pid.as_raw_nonzero().get().unsigned_abs());
-    pid << (PLACE_BITS + START_BITS) | place << START_BITS | start & ((1 << START_BITS) - 1)
+    let start = start & ((1 << START_BITS) - 1);
+    pid << PID_SHIFT | place << PLACE_SHIFT | start << 1
 }
 
 /// The number and the start of a process, of the content of its `stat`.
@@ -72,12 +76,12 @@ fn parse(stat: &[u8]) -> Option<(Pid, u64)> {
 }
 
 fn pid_of(word: u64) -> Option<Pid> {
-    let pid = i32::try_from(word >> (PLACE_BITS + START_BITS)).ok()?;
+    let pid = i32::try_from(word >> PID_SHIFT).ok()?;
     Pid::from_raw(pid)
 }
 
 fn place_of(word: u64) -> u64 {
-    word >> START_BITS & ((1 << PLACE_BITS) - 1)
+    word >> PLACE_SHIFT & ((1 << PLACE_BITS) - 1)
 }
 
 /// Owners whose end is waited for, by descriptors that cannot come to mean another process.
@@ -173,13 +177,13 @@ mod tests {
         let me = me().unwrap();
         assert_eq!(me, word_of(std::process::id()));
         assert_eq!(judge(me), Fate::Lives);
-        assert_eq!(judge(me ^ 1), Fate::Ended, "it began at another time");
+        assert_eq!(judge(me ^ 2), Fate::Ended, "it began at another time");
         assert_eq!(judge(1), Fate::Ended, "no process has the number zero");
     }
 
     #[test]
     fn a_process_of_another_namespace_is_not_judged() {
-        let elsewhere = me().unwrap() ^ 1 << START_BITS;
+        let elsewhere = me().unwrap() ^ 1 << PLACE_SHIFT;
         assert_eq!(judge(elsewhere), Fate::Unknown);
         let error = unknown("lock", elsewhere).to_string();
         assert!(error.contains("another pid or time namespace"), "{error}");

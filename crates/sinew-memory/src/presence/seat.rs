@@ -12,11 +12,15 @@ use crate::sys::FdCell;
 /// freed but used again, so that a child can walk them without a lock.
 #[derive(Debug)]
 pub(super) struct Seat {
+    /// [`ABSENT`] while this process has none.
     word: AtomicU64,
     fd: FdCell,
     is_taken: AtomicBool,
     next: OnceLock<&'static Seat>,
 }
+
+/// The word of nobody, as all words are even and a free lock holds zero.
+const ABSENT: u64 = 1;
 
 /// For memory without a file: the word of the process itself.
 static PROCESS: Seat = Seat::new();
@@ -26,7 +30,7 @@ static FORKS: AtomicUsize = AtomicUsize::new(0);
 impl Seat {
     const fn new() -> Self {
         Self {
-            word: AtomicU64::new(0),
+            word: AtomicU64::new(ABSENT),
             fd: FdCell::new(),
             is_taken: AtomicBool::new(false),
             next: OnceLock::new(),
@@ -56,8 +60,16 @@ impl Seat {
     }
 
     #[inline]
-    pub(super) fn word(&self) -> u64 {
-        self.word.load(Ordering::Relaxed)
+    pub(super) fn word(&self) -> Option<u64> {
+        match self.word.load(Ordering::Relaxed) {
+            ABSENT => None,
+            word => Some(word),
+        }
+    }
+
+    #[inline]
+    pub(super) fn has(&self, word: u64) -> bool {
+        self.word.load(Ordering::Relaxed) == word
     }
 
     pub(super) fn set_word(&self, word: u64) {
@@ -74,12 +86,12 @@ impl Seat {
         loop {
             let forks = FORKS.load(Ordering::SeqCst);
             let Ok(fd) = self.fd.put(open()?) else {
-                while self.word() == 0 && !self.fd.is_empty() {
+                while self.word().is_none() && !self.fd.is_empty() {
                     std::thread::yield_now();
                 }
                 match self.word() {
-                    0 => continue,
-                    word => return Ok(word),
+                    None => continue,
+                    Some(word) => return Ok(word),
                 }
             };
             // A fork that began before the descriptor was here has copied it to a child that does
@@ -108,7 +120,7 @@ impl Seat {
     }
 
     fn close(&self) {
-        self.word.store(0, Ordering::SeqCst);
+        self.word.store(ABSENT, Ordering::SeqCst);
         self.fd.close();
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use sinew_core::{Error, MessageSink, TryRecvError, TrySendError};
+use sinew_core::{Error, Home, MessageSink, TryRecvError, TrySendError};
 
 use super::attributes::Attributes;
 use super::message::Message;
@@ -51,6 +51,8 @@ pub(super) struct Opened {
     shown: String,
     /// Whether dropping removes the name.
     unlink: AtomicBool,
+    /// The process that has opened it.
+    home: Home,
     pub(super) max_messages: usize,
     pub(super) message_size: usize,
 }
@@ -61,6 +63,7 @@ impl Opened {
             name: name.to_vec(),
             shown,
             unlink: AtomicBool::new(unlink),
+            home: Home::here(),
             max_messages: 0,
             message_size: 0,
         }
@@ -72,6 +75,11 @@ impl Opened {
         self.max_messages = attributes.max_messages;
         self.message_size = attributes.message_size;
         Ok(())
+    }
+
+    /// Whether this is the process that has opened it, and not a child that was forked since.
+    pub(super) fn is_here(&self) -> bool {
+        self.home.is_here()
     }
 
     /// Leaves the name in place on drop.
@@ -107,6 +115,7 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         if *self.unlink.get_mut()
+            && self.is_here()
             && let Err(error) = posixmq::remove_queue(&self.name)
             && !super::name::is_gone(&error)
         {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use sinew_core::{Error, ErrorKind, MessageSink, TryRecvError, TrySendError};
+use sinew_core::{Error, ErrorKind, Home, MessageSink, TryRecvError, TrySendError};
 
 use super::attributes::Attributes;
 use super::message::Message;
@@ -54,11 +54,23 @@ pub(super) struct Opened {
     pub(super) id: i32,
     name: String,
     remove: bool,
+    /// The process that has opened it.
+    home: Home,
 }
 
 impl Opened {
     pub(super) fn new(id: i32, name: String, remove: bool) -> Self {
-        Self { id, name, remove }
+        Self {
+            id,
+            name,
+            remove,
+            home: Home::here(),
+        }
+    }
+
+    /// Whether this is the process that has opened it, and not a child that was forked since.
+    pub(super) fn is_here(&self) -> bool {
+        self.home.is_here()
     }
 
     pub(super) fn error(&self, operation: &'static str, error: io::Error) -> Error {
@@ -163,6 +175,7 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         if self.remove
+            && self.is_here()
             && let Err(error) = sys::remove(self.id)
             && !is_removed(&error)
         {

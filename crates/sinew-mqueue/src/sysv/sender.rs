@@ -284,7 +284,8 @@ impl Clone for Sender {
 impl Drop for Sender {
     fn drop(&mut self) {
         // One try for what the sink took: dropping cannot wait.
-        if !matches!(self.try_pending(), Ok(true)) {
+        // What a child that was forked has is its parent's to send.
+        if self.opened.is_here() && !matches!(self.try_pending(), Ok(true)) {
             tracing::warn!(queue = ?self.opened, "a message was dropped with its sink, which was not flushed");
         }
     }

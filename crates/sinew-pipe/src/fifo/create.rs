@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind, explain_proc};
+use sinew_core::{Error, ErrorKind, Home, explain_proc};
 
 use crate::reader::type_name;
 use crate::sys;
@@ -147,6 +147,7 @@ pub(super) fn failed(operation: &'static str, error: io::Error, path: &Path) -> 
 #[derive(Debug)]
 pub(crate) struct Place {
     unlink: Option<(PathBuf, u64, u64)>,
+    home: Home,
 }
 
 impl Place {
@@ -155,6 +156,7 @@ impl Place {
         let unlink = sys::stat(fifo.as_fd()).ok().filter(|_| unlink);
         Self {
             unlink: unlink.map(|stat| (path, stat.st_dev, stat.st_ino)),
+            home: Home::here(),
         }
     }
 }
@@ -162,6 +164,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some((path, device, inode)) = &self.unlink
+            && self.home.is_here()
             && let Ok(now) = std::fs::symlink_metadata(path)
             && (now.dev(), now.ino()) == (*device, *inode)
         {

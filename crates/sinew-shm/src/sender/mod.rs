@@ -427,6 +427,10 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
+        // A child that was forked leaves the channel to its parent.
+        if !self.link.is_here() {
+            return;
+        }
         // One try for what the sink took: dropping cannot wait.
         let _blocked = self.stage_pending(None);
         self.close_now(State::Closed);

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, Home};
 use sinew_memory::View;
 use tokio::runtime::Handle;
 
@@ -107,6 +107,8 @@ pub struct Driver {
 #[derive(Debug)]
 struct Inner {
     waits: Waits,
+    /// The process whose runtime waits. A child that was forked shares the ring with it.
+    home: Home,
     /// For how long a task looks at something before it waits for it, nanoseconds.
     spin_limit: AtomicU64,
 }
@@ -124,6 +126,7 @@ impl Driver {
         Self {
             inner: Arc::new(Inner {
                 waits,
+                home: Home::here(),
                 spin_limit: AtomicU64::new(SPIN_LIMIT),
             }),
             sentinel: Arc::new(Sentinel::new(runtime.clone(), has_io)),
@@ -253,6 +256,9 @@ impl Driver {
     }
 
     fn shut_down(&self) {
+        if !self.inner.home.is_here() {
+            return;
+        }
         match &self.inner.waits {
             Waits::Uring(uring) => uring.shut_down(),
             Waits::Pool(pool) => pool.shut_down(),
@@ -321,6 +327,9 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         let Some(slot) = self.slot.take() else { return };
+        if !self.driver.home.is_here() {
+            return;
+        }
         match slot.abandon() {
             None => match &self.driver.waits {
                 Waits::Uring(uring) => uring.cancel(&slot),

@@ -67,9 +67,9 @@ pub(super) struct Core {
     presence: Presence,
 }
 
-/// Taken: what was found, and the word of this process that took it.
+/// Taken, and what was found.
 #[derive(Debug)]
-pub(super) struct Taken(pub(super) Clean, pub(super) u64);
+pub(super) struct Taken(pub(super) Clean);
 
 impl Core {
     pub(super) fn attach(
@@ -123,11 +123,16 @@ impl Core {
         self.presence.is_mine(owner)
     }
 
-    /// Frees a lock that this process took by the word `owner`; in a child that was forked since it
-    /// does nothing.
+    /// Whether this process has the lock.
     #[inline]
-    pub(super) fn unlock(&self, owner: u64) {
-        if self.is_mine(owner) && self.state().unlock() {
+    pub(super) fn is_held(&self) -> bool {
+        self.is_mine(self.state().owner())
+    }
+
+    /// Frees a lock that this process [has](Self::is_held).
+    #[inline]
+    pub(super) fn unlock(&self) {
+        if self.state().unlock() {
             self.wake();
         }
     }
@@ -151,7 +156,7 @@ impl Core {
     /// Takes the lock if it is free, or if its owner is dead, which is looked at if so asked.
     fn try_take(&self, me: u64, look: bool) -> Result<Option<Taken>, Error> {
         match self.state().try_lock(me) {
-            Ok(()) => return Ok(Some(Taken(self.clean(), me))),
+            Ok(()) => return Ok(Some(Taken(self.clean()))),
             Err(holder) if !look || !self.is_dead(holder)? => return Ok(None),
             Err(holder) => {
                 if self.state().take_from(holder, me).is_err() {
@@ -163,7 +168,7 @@ impl Core {
         if self.clean() == Clean::YES {
             self.set_clean(Clean::OWNER_DIED);
         }
-        Ok(Some(Taken(self.clean(), me)))
+        Ok(Some(Taken(self.clean())))
     }
 
     /// Whether an owner has died. It fails for one whose fate cannot be found out.
@@ -195,7 +200,7 @@ impl Core {
         // Both words by one pointer: what is loaded after an atomic operation waits for it.
         let words: &LockWords = &self.words;
         words.state.try_lock(me).ok()?;
-        Some(Taken(words.clean(), me))
+        Some(Taken(words.clean()))
     }
 
     pub(super) async fn take(&self) -> Result<Taken, Error> {
@@ -207,7 +212,7 @@ impl Core {
             None => self.take_slowly(me).await?,
         };
         // From here on it is held: dropped while waiting for readers, it is freed.
-        let held = Held(self, me);
+        let held = Held(self);
         if let Some(readers) = &self.readers {
             readers.wait_until_gone(self).await?;
         }
@@ -251,7 +256,7 @@ impl Core {
         let Some(taken) = self.try_take(me, true)? else {
             return Ok(None);
         };
-        let held = Held(self, me);
+        let held = Held(self);
         if let Some(readers) = &self.readers
             && !readers.are_gone()?
         {
@@ -273,7 +278,7 @@ impl Core {
                 })??
             }
         };
-        let held = Held(self, me);
+        let held = Held(self);
         if let Some(readers) = &self.readers {
             let _waiter = Waiter::new(self.state());
             self.block(deadline, timeout, |_| match readers.are_gone() {
@@ -341,8 +346,8 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// Frees a lock that was taken by a word, unless it is kept.
-struct Held<'a>(&'a Core, u64);
+/// Frees a lock that was taken, unless it is kept.
+struct Held<'a>(&'a Core);
 
 impl Held<'_> {
     fn keep(self) {
@@ -352,6 +357,8 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.unlock(self.1);
+        if self.0.is_held() {
+            self.0.unlock();
+        }
     }
 }

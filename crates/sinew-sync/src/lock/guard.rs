@@ -13,12 +13,11 @@ use super::protected::Protected;
 /// dies while it computes leaves the data as they were.
 ///
 /// It may be sent to another task or thread, and held across `.await`. A child that is forked has a
-/// copy, which holds nothing: dropped there, it changes neither the lock nor the data.
+/// copy, which holds nothing: dropped there, it changes neither the lock nor the data. A child that
+/// takes the same lock itself must drop that copy before.
 #[must_use = "dropped, it frees the lock at once"]
 pub struct Guard<'a, T: Pod> {
     lock: &'a Protected<T>,
-    /// The word by which this process took the lock.
-    owner: u64,
     value: T,
     state: Value,
 }
@@ -35,10 +34,9 @@ enum Value {
 impl<'a, T: Pod> Guard<'a, T> {
     /// Of a lock that was taken.
     #[inline]
-    pub(super) fn new(lock: &'a Protected<T>, owner: u64, value: T) -> Self {
+    pub(super) fn new(lock: &'a Protected<T>, value: T) -> Self {
         Self {
             lock,
-            owner,
             value,
             state: Value::Found,
         }
@@ -83,10 +81,10 @@ impl<T: Pod> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // A child that was forked leaves the lock and the data to its parent.
-        if self.lock.core.is_mine(self.owner) {
+        if self.lock.core.is_held() {
             // The range was checked when the lock was attached.
             let _cannot_fail = self.write_back();
-            self.lock.core.unlock(self.owner);
+            self.lock.core.unlock();
         }
     }
 }

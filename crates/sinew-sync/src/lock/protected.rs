@@ -44,30 +44,25 @@ impl<T: Pod> Protected<T> {
 
     /// Of a lock that was taken.
     #[inline]
-    pub(super) fn finish(&self, Taken(clean, owner): Taken) -> LockResult<'_, T> {
+    pub(super) fn finish(&self, Taken(clean): Taken) -> LockResult<'_, T> {
         match self.load() {
-            Ok(value) if clean == Clean::YES => Ok(Guard::new(self, owner, value)),
-            value => self.finish_unclean(clean, owner, value),
+            Ok(value) if clean == Clean::YES => Ok(Guard::new(self, value)),
+            value => self.finish_unclean(clean, value),
         }
     }
 
     #[cold]
-    fn finish_unclean(
-        &self,
-        clean: Clean,
-        owner: u64,
-        value: Result<T, Error>,
-    ) -> LockResult<'_, T> {
+    fn finish_unclean(&self, clean: Clean, value: Result<T, Error>) -> LockResult<'_, T> {
         if clean.is_poisoned() {
-            self.core.unlock(owner);
+            self.core.unlock();
             return Err(LockError::Poisoned(poisoned(self.core.name())));
         }
         match value {
             Ok(value) => Err(LockError::OwnerDied(OwnerDied::new(Guard::new(
-                self, owner, value,
+                self, value,
             )))),
             Err(error) => {
-                self.core.unlock(owner);
+                self.core.unlock();
                 Err(LockError::Failed(error))
             }
         }
@@ -86,12 +81,12 @@ impl<T: Pod> Protected<T> {
 
     /// Takes the lock, whatever became of earlier owners, and writes the data anew.
     pub(super) async fn reset(&self, value: &T) -> Result<(), Error> {
-        let Taken(_, owner) = self.core.take().await?;
+        let Taken(_) = self.core.take().await?;
         let stored = self.store(value);
         if stored.is_ok() {
             self.core.set_clean(Clean::YES);
         }
-        self.core.unlock(owner);
+        self.core.unlock();
         stored
     }
 }

@@ -9,8 +9,7 @@ use super::Semaphore;
 #[must_use = "dropped, it gives the unit back at once"]
 pub struct Permit<'a> {
     semaphore: &'a Semaphore,
-    /// Of the semaphore, unless the unit is kept for good.
-    state: Option<&'a SemaphoreState>,
+    state: &'a SemaphoreState,
     home: Home,
 }
 
@@ -19,14 +18,14 @@ impl<'a> Permit<'a> {
     pub(super) fn new(semaphore: &'a Semaphore, state: &'a SemaphoreState) -> Self {
         Self {
             semaphore,
-            state: Some(state),
+            state,
             home: Home::here(),
         }
     }
 
     /// Keeps the unit for good, as where somebody else posts.
-    pub fn forget(mut self) {
-        self.state = None;
+    pub fn forget(self) {
+        std::mem::forget(self);
     }
 }
 
@@ -34,9 +33,8 @@ impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
         // At the largest value there is no room for it, and nobody waits.
-        if let Some(state) = self.state
-            && self.home.is_here()
-            && let Some(true) = state.post()
+        if self.home.is_here()
+            && let Some(true) = self.state.post()
         {
             self.semaphore.wake();
         }

@@ -1,13 +1,15 @@
-use sinew_core::Error;
+use sinew_core::{Error, Home};
 
 use super::semaphore::Semaphore;
 
-/// Units of a [`Semaphore`], given back on drop, and as they were taken: with or without undo.
+/// Units of a [`Semaphore`], given back on drop, and as they were taken: with or without undo. A child that is
+/// forked has a copy, which gives nothing back.
 #[derive(Debug)]
 #[must_use = "dropped, it gives the units back at once"]
 pub struct Permit {
     semaphore: Option<Semaphore>,
     count: u16,
+    home: Home,
 }
 
 impl Permit {
@@ -15,6 +17,7 @@ impl Permit {
         Self {
             semaphore: Some(semaphore),
             count,
+            home: Home::here(),
         }
     }
 
@@ -45,6 +48,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(semaphore) = self.semaphore.take()
+            && self.home.is_here()
             && let Err(error) = semaphore.post_many(self.count)
             && !error.is_closed()
         {

@@ -3,7 +3,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sinew_core::{Error, ErrorKind};
+use sinew_core::{Error, ErrorKind, Home};
 
 use super::attributes::{Attributes, count};
 use super::demand::Failure;
@@ -49,6 +49,8 @@ pub(super) struct Opened {
     pub(super) count: u16,
     name: String,
     remove: bool,
+    /// The process that has opened it.
+    home: Home,
 }
 
 impl Set {
@@ -248,6 +250,7 @@ impl Opened {
             count,
             name,
             remove,
+            home: Home::here(),
         }
     }
 
@@ -403,6 +406,7 @@ impl Drop for Opened {
     fn drop(&mut self) {
         watch::close(self.id);
         if self.remove
+            && self.home.is_here()
             && let Err(error) = sys::remove(self.id)
             && !is_removed(&error)
         {

@@ -127,8 +127,9 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        if !self.keep_open {
-            let _gone = self.inbox.link.shutdown(Shutdown::Read);
+        let link = &self.inbox.link;
+        if !self.keep_open && link.is_here() {
+            let _gone = link.shutdown(Shutdown::Read);
         }
     }
 }

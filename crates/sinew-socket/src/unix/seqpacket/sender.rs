@@ -130,6 +130,10 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
+        // A child that was forked leaves the connection to its parent.
+        if !self.outbox.link.is_here() {
+            return;
+        }
         self.outbox.send_now();
         if self.keep_open {
             return;

@@ -136,8 +136,9 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        if !self.keep_open {
-            let _gone = self.reader.get_ref().link.shutdown(Shutdown::Read);
+        let link = &self.reader.get_ref().link;
+        if !self.keep_open && link.is_here() {
+            let _gone = link.shutdown(Shutdown::Read);
         }
     }
 }

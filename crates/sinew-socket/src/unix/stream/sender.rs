@@ -306,6 +306,10 @@ async fn unanswered<T>(discard: &mut Option<Receiver>, work: impl Future<Output 
 
 impl Drop for Sender {
     fn drop(&mut self) {
+        // A child that was forked leaves the connection to its parent.
+        if !self.writer.get_ref().link.is_here() {
+            return;
+        }
         if !self.closed {
             self.writer.get_mut().at_once = true;
             let _blocked = once(self.flush());

@@ -27,7 +27,10 @@ fn by_sender(lines: impl IntoIterator<Item = String>) -> BTreeMap<String, Vec<St
     let mut senders = BTreeMap::<_, Vec<_>>::new();
     for line in lines {
         let (sender, number) = line.split_once(':').unwrap();
-        senders.entry(sender.to_owned()).or_default().push(number.to_owned());
+        senders
+            .entry(sender.to_owned())
+            .or_default()
+            .push(number.to_owned());
     }
     senders
 }
@@ -77,7 +80,10 @@ fn a_thousand_lines_of_twenty() {
             assert_eq!(lines, expected, "{scheme}: {sender}");
         }
         assert!(peers.keys().copied().eq(1..=20), "{scheme}: {peers:?}");
-        assert!(peers.values().all(|senders| senders.len() == 1), "{peers:?}");
+        assert!(
+            peers.values().all(|senders| senders.len() == 1),
+            "{peers:?}"
+        );
     }
 }
 
@@ -89,9 +95,8 @@ fn one_that_fails_is_not_the_end() {
         let address = address(&place, scheme);
         let listen = format!("{address}?listen&peers=many");
         let receiver = start(&["recv", "-n", "3", &listen]);
-        let mut beside = Running::start(
-            sinew(&["send", "--timeout", "30s", &address]).stdin(Stdio::piped()),
-        );
+        let mut beside =
+            Running::start(sinew(&["send", "--timeout", "30s", &address]).stdin(Stdio::piped()));
         let mut stdin = beside.child.stdin.take().unwrap();
         stdin.write_all(b"one\n").unwrap();
         let half = b"\0\0\0\x05he";
@@ -101,7 +106,9 @@ fn one_that_fails_is_not_the_end() {
             _ => TcpStream::connect(&address["tcp:".len()..])
                 .is_ok_and(|mut broken| broken.write_all(half).is_ok()),
         });
-        start(&["send", "--timeout", "30s", &address, "two"]).end().done();
+        start(&["send", "--timeout", "30s", &address, "two"])
+            .end()
+            .done();
         stdin.write_all(b"three\n").unwrap();
         drop(stdin);
         beside.end().done();
@@ -118,7 +125,11 @@ fn one_that_fails_is_not_the_end() {
             })
             .collect();
         let payloads: BTreeSet<_> = payloads.into_iter().collect();
-        assert_eq!(payloads, BTreeSet::from(["one", "two", "three"]), "{scheme}");
+        assert_eq!(
+            payloads,
+            BTreeSet::from(["one", "two", "three"]),
+            "{scheme}"
+        );
     }
 }
 

@@ -24,7 +24,10 @@ async fn tcp_pair(framing: Framing) -> (tcp::Connection, tcp::Connection) {
 }
 
 fn unix_pair(framing: Framing) -> (unix::stream::Connection, unix::stream::Connection) {
-    unix::stream::Options::new().framing(framing).pair().unwrap()
+    unix::stream::Options::new()
+        .framing(framing)
+        .pair()
+        .unwrap()
 }
 
 /// As a task does that fails between two messages.

@@ -121,13 +121,19 @@ async fn no_more_than_max_peers() {
         };
         let first = sending("first");
         let mut held = bounded(listener.accept()).await.unwrap().into_receiver();
-        assert_eq!(bounded(held.next()).await.unwrap().unwrap().payload(), "first");
+        assert_eq!(
+            bounded(held.next()).await.unwrap().unwrap().payload(),
+            "first"
+        );
         let second = sending("second");
         let early = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
         assert!(early.is_err(), "{scheme}: {early:?}");
         drop(held);
         let mut held = bounded(listener.accept()).await.unwrap().into_receiver();
-        assert_eq!(bounded(held.next()).await.unwrap().unwrap().payload(), "second");
+        assert_eq!(
+            bounded(held.next()).await.unwrap().unwrap().payload(),
+            "second"
+        );
         drop(held);
         bounded(first).await.unwrap().unwrap();
         bounded(second).await.unwrap().unwrap();
@@ -220,7 +226,12 @@ async fn foreign_peers() {
         Ok(socat) => socat,
         Err(error) => return println!("skipped: socat: {error}"),
     };
-    socat.stdin.take().unwrap().write_all(b"one\ntwo\n").unwrap();
+    socat
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"one\ntwo\n")
+        .unwrap();
     let connection = bounded(listener.accept()).await.unwrap();
     let Peer::Process(peer) = connection.peer() else {
         panic!("{connection:?}");

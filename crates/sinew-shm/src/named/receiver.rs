@@ -457,10 +457,14 @@ impl Receiver {
             Item::Message(frame) => Ok(Some(frame)),
             Item::Ended => Ok(None),
             Item::Crashed(process) => {
-                let who = process.map_or_else(String::new, |dead| format!(" {}", dead.pid()));
-                let error = self.error(Error::new(ErrorKind::PeerCrashed, "recv").with_reason(
-                    format!("the sender's process{who} died without closing the channel"),
-                ));
+                let who = match process {
+                    Some(dead) => format!("the sender's process {} died", dead.pid()),
+                    None => "the sender's process died, or dropped the sender,".to_owned(),
+                };
+                let error = self.error(
+                    Error::new(ErrorKind::PeerCrashed, "recv")
+                        .with_reason(format!("{who} without closing the channel")),
+                );
                 Err(match self.await_successor {
                     true => error.into_recoverable(),
                     false => error,

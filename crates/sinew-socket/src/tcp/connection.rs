@@ -82,6 +82,7 @@ impl Connection {
                     link,
                     at_once: false,
                     spin: AdaptiveSpin::adaptive(),
+                    answers: false,
                 },
                 options.codec.clone(),
             ),
@@ -189,11 +190,14 @@ impl Connection {
         self.sender
     }
 
-    /// The receiver alone. The other direction ends with it, not before. What the sink collected, or is left
+    /// The receiver alone. The other direction ends when everything was read up to the end of the peer's,
+    /// for which the [`close`](Sender::close) of a sender alone waits, or with the receiver. What the sink collected, or is left
     /// of a message that was accepted, is written if there is room now: call [`Sender::flush`] first to be
     /// sure.
     pub fn into_receiver(mut self) -> Receiver {
         self.sender.keep_open();
+        drop(self.sender);
+        self.receiver.answer();
         self.receiver
     }
 

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::Shutdown;
 use sinew_core::AdaptiveSpin;
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -19,6 +20,8 @@ pub(crate) struct ReadIo {
     /// Ask the kernel even if the runtime has not heard of bytes.
     pub(crate) at_once: bool,
     pub(crate) spin: AdaptiveSpin,
+    /// Nothing is sent the other way, so that its end can say that everything was read.
+    pub(crate) answers: bool,
 }
 
 impl AsyncRead for ReadIo {
@@ -29,8 +32,12 @@ impl AsyncRead for ReadIo {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let room = buffer.remaining();
+        let answers = this.answers;
         let mut read = |fd: &OwnedFd| {
             let count = sys::receive_bytes(fd.as_fd(), buffer)?;
+            if count == 0 && room > 0 && answers {
+                let _gone = rustix::net::shutdown(fd, Shutdown::Write);
+            }
             Ok(((), (1..room).contains(&count)))
         };
         let received = if this.at_once {
@@ -41,9 +48,6 @@ impl AsyncRead for ReadIo {
         } else {
             ready!(this.link.fd.poll_read_spinning(cx, &mut this.spin, read))
         };
-        Poll::Ready(received.map_err(|error| {
-            this.link.failed("recv", error)
-                .into()
-        }))
+        Poll::Ready(received.map_err(|error| this.link.failed("recv", error).into()))
     }
 }

@@ -64,6 +64,11 @@ impl Receiver {
         received
     }
 
+    /// Ends the other direction, in which nothing is sent, once everything was read.
+    pub(super) fn answer(&mut self) {
+        self.reader.get_mut().answers = true;
+    }
+
     pub(super) fn into_io(self) -> (ReadIo, Bytes) {
         self.reader.into_parts()
     }

@@ -24,7 +24,12 @@ use super::socket;
 /// Connections that a listener has at a time, where the address does not say.
 const MAX_PEERS: usize = 128;
 
-const TAKEN: [Scheme; 4] = [Scheme::Shm, Scheme::Unix, Scheme::UnixSeqpacket, Scheme::Tcp];
+const TAKEN: [Scheme; 4] = [
+    Scheme::Shm,
+    Scheme::Unix,
+    Scheme::UnixSeqpacket,
+    Scheme::Tcp,
+];
 
 /// Listens at `address` for any number of peers: a `Stream` of [`Connection`]s.
 ///
@@ -82,7 +87,10 @@ const TAKEN: [Scheme; 4] = [Scheme::Shm, Scheme::Unix, Scheme::UnixSeqpacket, Sc
 /// ```
 pub async fn listen(address: &Address) -> Result<Listener, Error> {
     for (key, reason) in [
-        ("connect", "`connect` is for the other end, and this one listens"),
+        (
+            "connect",
+            "`connect` is for the other end, and this one listens",
+        ),
         ("timeout", "`timeout` is for an end that waits for one peer"),
     ] {
         if address.flag(key) {

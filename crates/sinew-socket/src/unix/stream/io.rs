@@ -178,8 +178,7 @@ impl AsyncRead for ReadIo {
                 this.note(&received);
                 Ok(())
             }
-            Err(error) => Err(this.link.failed("recv", error)
-                .into()),
+            Err(error) => Err(this.link.failed("recv", error).into()),
         })
     }
 }

@@ -30,7 +30,7 @@ MAX_MESSAGE = 1 << 20
 # Words of the control memory, counted in eight bytes (states have four, and zeros after them).
 PUBLISHED, SENDER_WAIT, SENDER_STATE = 0, 16, 17
 RELEASED, RECEIVER_WAIT, RECEIVER_STATE = 32, 48, 49
-OPEN_STATE, CLOSED, ABORTED = 0, 1, 2
+OPEN_STATE, CLOSED, ABORTED, DROPPED = 0, 1, 2, 3
 DATA_FRAME, SKIPPABLE, BELL = 1, 1 << 31, b"\x01"
 
 F_ADD_SEALS, F_GET_SEALS = 1033, 1034
@@ -165,7 +165,7 @@ class Channel:
 
     def state(self, word):
         state = self.theirs[word] & 0xFFFFFFFF
-        if state > CLOSED:
+        if state not in (OPEN_STATE, CLOSED, DROPPED):
             raise Violation(f"the peer's state is {state}")
         return state
 
@@ -239,7 +239,7 @@ class Channel:
                 more = lambda: self.their_published > self.consumed
                 self.wait(RECEIVER_WAIT, self.consumed + 8, lambda: more() or ended())
                 if not more():
-                    if ended():
+                    if self.state(SENDER_STATE) == CLOSED:
                         return None
                     raise ConnectionResetError("the peer died")
             length, kind = struct.unpack("<II", self.read(self.consumed, 8))

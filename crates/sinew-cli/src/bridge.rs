@@ -15,9 +15,6 @@ pub(crate) async fn run(args: BridgeArgs) -> Result<(), Failure> {
     let carried = async { Ok(bridge.run().await?) };
     let carried = signals.unless(carried).await;
     report(&args, &bridge.report());
-    if carried.is_err() {
-        bridge.abandon();
-    }
     carried.map(drop)
 }
 

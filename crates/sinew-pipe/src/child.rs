@@ -72,6 +72,14 @@ impl Process {
         child.try_wait()?.ok_or(io::ErrorKind::WouldBlock.into())
     }
 
+    /// Kills it, unless it has ended. A process id is not given to another before it was reaped.
+    fn kill(&self) {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(child.try_wait(), Ok(None)) {
+            let _ended_before = child.kill();
+        }
+    }
+
     /// The end, or why it is none to be content with.
     fn judge(&self, status: ExitStatus) -> Result<(), Error> {
         if status.success() {
@@ -144,17 +152,19 @@ impl Exit {
 /// [`Options::spawn_sender`](crate::Options::spawn_sender), it then waits for the process, and fails if
 /// the process does.
 ///
-/// Dropping both halves of a process kills it, unless it has ended. Its input ends only after that. Where
+/// Dropping it before it was closed kills the process, unless it has ended: its input ends only after
+/// that, so that it does not take what it has for all. Dropping both halves of a process kills it, too. Where
 /// the command has a [`process_group`](std::os::unix::process::CommandExt::process_group) of its own (0),
 /// its children in that group are killed with it.
 #[derive(Debug)]
 pub struct ChildSender<S = Sender> {
-    // Dropped before `sender`: a process that is killed must not read an end of file before, which
-    // would say that its input was complete.
+    // Dropped before `sender`, so that the process has been killed when its input ends.
     exit: Exit,
     sender: S,
     /// Whether nobody receives what the process says.
     alone: bool,
+    /// Whether its input was ended, or it reads no more.
+    closed: bool,
 }
 
 /// Messages from a process, through its standard output: a `Stream`.
@@ -169,6 +179,14 @@ pub struct ChildReceiver<R = Receiver> {
     yielded: bool,
 }
 
+impl<S> Drop for ChildSender<S> {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.exit.process.kill();
+        }
+    }
+}
+
 impl<S> ChildSender<S> {
     /// The process number.
     pub fn id(&self) -> u32 {
@@ -180,6 +198,12 @@ impl<S> ChildSender<S> {
         &self.sender
     }
 
+    /// A process that reads no more takes nothing for its end, and may still have something to say.
+    fn noted<T>(&mut self, sent: Result<T, Error>) -> Result<T, Error> {
+        self.closed |= matches!(&sent, Err(error) if error.is_closed());
+        sent
+    }
+
     /// The sender inside, with all that it can.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.sender
@@ -189,7 +213,9 @@ impl<S> ChildSender<S> {
     where
         S: Sink<Bytes, Error = Error> + Unpin,
     {
-        ready!(Pin::new(&mut self.sender).poll_close(cx))?;
+        let ended = ready!(Pin::new(&mut self.sender).poll_close(cx));
+        self.closed |= ended.is_ok();
+        self.noted(ended)?;
         match self.alone {
             true => self.exit.poll(cx),
             false => Poll::Ready(Ok(())),
@@ -212,7 +238,8 @@ impl ChildSender<Sender> {
     where
         FrameCodec: FrameEncoder<M>,
     {
-        self.sender.send(message).await
+        let sent = self.sender.send(message).await;
+        self.noted(sent)
     }
 
     /// Sends a message if there is room now: see
@@ -240,7 +267,8 @@ impl ChildSender<PacketSender> {
     ///
     /// Cancel safe, as [`PacketSender::send`].
     pub async fn send(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.sender.send(payload).await
+        let sent = self.sender.send(payload).await;
+        self.noted(sent)
     }
 
     /// Sends a packet if there is room now: see [`PacketSender::try_send`].
@@ -273,7 +301,8 @@ impl<S: Sink<Bytes, Error = Error> + Unpin> Sink<Bytes> for ChildSender<S> {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.sender).poll_ready(cx)
+        let ready = ready!(Pin::new(&mut self.sender).poll_ready(cx));
+        Poll::Ready(self.noted(ready))
     }
 
     fn start_send(mut self: Pin<&mut Self>, payload: Bytes) -> Result<(), Error> {
@@ -281,7 +310,8 @@ impl<S: Sink<Bytes, Error = Error> + Unpin> Sink<Bytes> for ChildSender<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.sender).poll_flush(cx)
+        let sent = ready!(Pin::new(&mut self.sender).poll_flush(cx));
+        Poll::Ready(self.noted(sent))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -536,6 +566,7 @@ fn spawn<S, R>(
             sender,
             exit: Exit::new(Arc::clone(&process))?,
             alone: false,
+            closed: false,
         },
         ChildReceiver {
             receiver,
@@ -555,6 +586,7 @@ fn spawn_sender<S>(
         sender,
         exit: Exit::new(start(command.stdin(stdin).stdout(Stdio::inherit()))?)?,
         alone: true,
+        closed: false,
     })
 }
 

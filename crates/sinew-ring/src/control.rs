@@ -13,6 +13,8 @@ pub enum State {
     Closed,
     /// Given up because the peer broke the protocol.
     Aborted,
+    /// Of a producer: dropped before it was closed, so that more may have been meant to come.
+    Dropped,
 }
 
 impl State {
@@ -21,15 +23,17 @@ impl State {
             State::Open => 0,
             State::Closed => 1,
             State::Aborted => 2,
+            State::Dropped => 3,
         }
     }
 
-    /// A word that is none of the three can only come from a peer that breaks the protocol.
+    /// A word that is none of the four can only come from a peer that breaks the protocol.
     const fn from_word(word: u32) -> Option<Self> {
         match word {
             0 => Some(State::Open),
             1 => Some(State::Closed),
             2 => Some(State::Aborted),
+            3 => Some(State::Dropped),
             _ => None,
         }
     }

@@ -90,13 +90,14 @@ impl Slot {
 ///     while let Some(message) = channel.recv().await? {
 ///         channel.send(message).await?;
 ///     }
+///     channel.close().await?;
 ///     Ok::<_, sinew_core::Error>(())
 /// });
 ///
 /// let mut channel = connect(&path).await?;
 /// channel.send("hello").await?;
 /// assert_eq!(channel.recv().await?.as_deref(), Some(&b"hello"[..]));
-/// drop(channel);
+/// channel.close().await?;
 /// server.await.unwrap()?;
 /// # Ok(())
 /// # }

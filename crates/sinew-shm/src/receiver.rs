@@ -35,10 +35,10 @@ use crate::wire::{
 ///
 /// # Three ends
 ///
-/// - The sender was closed or dropped: `None`, after everything that it published.
-/// - Its process died: everything that it published, then an error with
-///   [`is_peer_crashed`](Error::is_peer_crashed). A process that ends without running destructors
-///   (`std::process::exit`) counts as one that died.
+/// - The sender was closed: `None`, after everything that it published.
+/// - It was dropped before that, or its process died: everything that it published, then an error
+///   with [`is_peer_crashed`](Error::is_peer_crashed). A process that ends without running
+///   destructors (`std::process::exit`) counts as one that died.
 /// - It broke the protocol: an error with [`is_corrupted`](Error::is_corrupted), or of kind
 ///   [`Protocol`](ErrorKind::Protocol).
 ///
@@ -714,6 +714,12 @@ impl Receiver {
                         .with_reason("the sender's process ended without closing the channel"),
                 ),
             }),
+            Ok(State::Dropped) => End::Failed(
+                self.link.error(
+                    Error::new(ErrorKind::PeerCrashed, "recv")
+                        .with_reason("the sender was dropped without closing the channel"),
+                ),
+            ),
             Ok(State::Aborted) => End::Failed(
                 self.link.error(
                     Error::new(ErrorKind::Corrupted, "recv")

@@ -216,7 +216,12 @@ async fn back_to_a_channel_without_a_read() {
     left.send("whole").await.unwrap();
     let mut right = right.into_byte_stream().into_channel().unwrap();
     assert_eq!(within(right.recv()).await.unwrap().unwrap(), "whole");
+    // A channel again, it is a crash if it is dropped before it was closed.
     drop(right);
+    assert!(within(left.recv()).await.unwrap_err().is_peer_crashed());
+    // A stream of bytes is none, as a socket is not.
+    let (mut left, right) = pair().unwrap();
+    drop(right.into_byte_stream());
     assert_eq!(within(left.recv()).await.unwrap(), None);
 }
 

@@ -87,15 +87,15 @@ impl Bridge {
             let stream = crate::open_receiver(source).await?;
             let sink = crate::open_sender(destination).await?;
             return Ok(Self {
-                there: Lane::new(stream, sink, carried_there).to(destination),
+                there: Lane::new(stream, sink, carried_there),
                 back: None,
                 failed: None,
             });
         }
         let (first_sink, first_stream) = crate::open(&listening(source)).await?;
         let (second_sink, second_stream) = crate::open(destination).await?;
-        let mut there = Lane::new(first_stream, second_sink, carried_there).to(destination);
-        let mut back = Lane::new(second_stream, first_sink, carried(source.scheme())).to(source);
+        let mut there = Lane::new(first_stream, second_sink, carried_there);
+        let mut back = Lane::new(second_stream, first_sink, carried(source.scheme()));
         there.is_one_of_two = true;
         back.is_one_of_two = true;
         Ok(Self {
@@ -120,8 +120,9 @@ impl Bridge {
     /// # Errors
     ///
     /// The first that is not a [recoverable](Error::is_recoverable) one of a source, once everything that was received before,
-    /// in both directions, has been sent on as far as it can be. The sinks are not closed then: they are when the bridge is dropped. A
-    /// further call gives the same error.
+    /// in both directions, has been sent on as far as it can be. The sinks are not closed then, so that
+    /// those who receive from them take it for a crash when the bridge is dropped, where they can tell
+    /// ([what success means](crate#what-success-means)). A further call gives the same error.
     ///
     /// # Cancel safety
     ///
@@ -140,21 +141,6 @@ impl Bridge {
                 .as_ref()
                 .map(|lane| lane.report.clone())
                 .unwrap_or_default(),
-        }
-    }
-
-    /// Gives the bridge up in a process that is about to end, so that those who receive from it take it for a
-    /// crash where they can: its sinks are [abandoned](crate::abandon). Its streams are dropped.
-    pub fn abandon(self) {
-        let lanes = [Some(self.there), self.back].into_iter().flatten();
-        // All streams are dropped first: a program is killed with its last half, and must not read
-        // an end of file from its sink before that.
-        let sinks: Vec<_> = lanes.map(|lane| (lane.destination, lane.sink)).collect();
-        for (destination, sink) in sinks {
-            match destination {
-                Some(address) => crate::abandon(&address, sink),
-                None => std::mem::forget(sink),
-            }
         }
     }
 
@@ -204,8 +190,6 @@ impl fmt::Debug for Bridge {
 struct Lane {
     stream: BoxStream,
     sink: BoxSink,
-    /// What the sink was opened from.
-    destination: Option<Address>,
     carried: Attributes,
     report: LaneReport,
     /// Received, and not yet taken by the sink.
@@ -232,7 +216,6 @@ impl Lane {
         Self {
             stream,
             sink,
-            destination: None,
             carried,
             report: LaneReport::default(),
             message: None,
@@ -240,11 +223,6 @@ impl Lane {
             is_flushed: true,
             state: State::Open,
         }
-    }
-
-    fn to(mut self, destination: &Address) -> Self {
-        self.destination = Some(destination.clone());
-        self
     }
 
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -53,7 +53,7 @@ mod open;
 pub use bridge::{Bridge, BridgeReport, LaneReport};
 #[cfg(any(feature = "shm", feature = "socket"))]
 pub use open::{Connection, Listener, Peer, listen};
-pub use open::{abandon, open, open_receiver, open_sender};
+pub use open::{open, open_receiver, open_sender};
 pub use sinew_core::{
     Address, AddressError, AsyncIo, Attributes, BoxSink, BoxStream, Credentials, Endpoint, Error,
     ErrorKind, FrameCodec, FrameReader, FrameWriter, Framing, Message, MessageSink, MessageStream,

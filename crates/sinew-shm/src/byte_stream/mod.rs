@@ -28,7 +28,8 @@ use crate::stats::{ReceiverStats, SenderStats};
 /// [`threshold`](crate::Options::threshold) bytes; a longer write is cut there, and returns how
 /// many bytes it took. A write waits while the ring is full. `flush` has nothing to wait for.
 /// `shutdown` closes the writing direction: the peer reads everything that was written, then the
-/// end, and may still write.
+/// end, and may still write. So does dropping the stream, as of a socket: a protocol on bytes says
+/// itself where it ends.
 ///
 /// # Reading
 ///
@@ -77,7 +78,8 @@ pub struct ByteStream {
 
 impl ByteStream {
     pub(crate) fn new(channel: Channel) -> Self {
-        let (sender, receiver) = channel.split();
+        let (mut sender, receiver) = channel.split();
+        sender.ends_when_dropped(true);
         Self {
             writer: OwnedWriteHalf::new(sender),
             reader: OwnedReadHalf::new(receiver),
@@ -178,7 +180,8 @@ impl ByteStream {
         if self.reader.is_amid_message() {
             return Err(IntoChannelError(self));
         }
-        let (sender, receiver) = (self.writer.into_sender(), self.reader.into_receiver());
+        let (mut sender, receiver) = (self.writer.into_sender(), self.reader.into_receiver());
+        sender.ends_when_dropped(false);
         Ok(Channel::join(sender, receiver))
     }
 

@@ -39,9 +39,9 @@
 //!
 //! # Ends
 //!
-//! - A sender that was closed or dropped: `None`, after everything that it had published, also for a receiver that
+//! - A sender that was closed, or dropped without [`Options::crash_on_drop`]: `None`, after everything that it had published, also for a receiver that
 //!   comes later. `recv` may be called again, and waits for the next sender.
-//! - A sender whose process died: everything that it had published, then an error with
+//! - A sender whose process died, or that was dropped with it: everything that it had published, then an error with
 //!   [`is_peer_crashed`](sinew_core::Error::is_peer_crashed), also if its successor is there already. Found out
 //!   within 100 ms.
 //! - A receiver that was closed, or died: nothing changes for the sender until the ring is full. Then `send` fails.

@@ -52,6 +52,7 @@ pub struct Options {
     pub(super) wait: Wait,
     pub(super) spin_limit: Duration,
     pub(super) await_successor: bool,
+    pub(super) crash_on_drop: bool,
     timeout: Option<Duration>,
     allowed: Vec<u32>,
 }
@@ -71,6 +72,7 @@ impl Options {
             wait: Wait::default(),
             spin_limit: crate::options::SPIN_LIMIT,
             await_successor: false,
+            crash_on_drop: false,
             timeout: None,
             allowed: Vec::new(),
         }
@@ -103,6 +105,14 @@ impl Options {
     #[must_use]
     pub fn spin_limit(mut self, limit: Duration) -> Self {
         self.spin_limit = limit;
+        self
+    }
+
+    /// Whether a sender that is dropped before it was closed is one that died, to the receiver: so a task
+    /// that fails midway does not look as if it had sent all. Default: false, dropping closes it.
+    #[must_use]
+    pub fn crash_on_drop(mut self, crash_on_drop: bool) -> Self {
+        self.crash_on_drop = crash_on_drop;
         self
     }
 

@@ -475,10 +475,14 @@ impl Receiver {
             Item::Message(frame) => Ok(Some(frame)),
             Item::Ended => Ok(None),
             Item::Crashed(pid) => {
-                let who = pid.map_or_else(String::new, |pid| format!(" {pid}"));
-                let error = self.error(Error::new(ErrorKind::PeerCrashed, "recv").with_reason(
-                    format!("the sender's process{who} died without closing the channel"),
-                ));
+                let who = match pid {
+                    Some(pid) => format!("the sender's process {pid} died"),
+                    None => "the sender's process died, or dropped the sender,".to_owned(),
+                };
+                let error = self.error(
+                    Error::new(ErrorKind::PeerCrashed, "recv")
+                        .with_reason(format!("{who} without closing the channel")),
+                );
                 Err(match self.await_successor {
                     true => error.into_recoverable(),
                     false => error,

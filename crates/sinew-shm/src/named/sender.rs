@@ -34,6 +34,7 @@ pub struct Sender {
     rest: Rest,
     turn: Turn,
     await_successor: bool,
+    crash_on_drop: bool,
     /// What the sink took and could not stage yet, with its label.
     pub(super) pending: Option<(Bytes, u64)>,
     outgoing: Outgoing,
@@ -86,6 +87,7 @@ impl Sender {
             rest: Rest::default(),
             turn: Turn::default(),
             await_successor: options.await_successor,
+            crash_on_drop: options.crash_on_drop,
             pending: None,
             labelled: 0,
             outgoing,
@@ -300,7 +302,7 @@ impl Sender {
             if sent.is_err() && self.failed.is_none() {
                 return Poll::Ready(sent);
             }
-            self.close_now();
+            self.leave(FRAME_END);
             return Poll::Ready(sent);
         }
         Poll::Ready(Ok(()))
@@ -432,8 +434,8 @@ impl Sender {
         self.check_intact()
     }
 
-    /// Says that this is all, where something has to be said.
-    fn close_now(&mut self) {
+    /// Says with `last` that this was all, or that it may not have been, where something has to be said.
+    fn leave(&mut self, last: u32) {
         if std::mem::replace(&mut self.closed, true)
             || self.failed.is_some()
             || !self.claim.is_mine()
@@ -450,14 +452,22 @@ impl Sender {
             return self.claim.give_back();
         }
         let _reported_by_use = self.publish();
-        let ended = self.claim.slot()[SLOT_ENDED].load(Ordering::Acquire);
+        let slot = self.claim.slot();
+        let [ended, told] = [SLOT_ENDED, SLOT_TOLD].map(|mark| slot[mark].load(Ordering::Acquire));
         let position = self.producer.position();
         // An end that nobody has come to yet stands for this one, too.
         let released = self.producer.refresh();
-        let stands = released.is_ok_and(|at| recovery::end_stands(ended, position, at));
-        if !stands && self.producer.stage(FRAME_END, &[]).is_ok() {
+        let stands = released.is_ok_and(|at| {
+            let ends = recovery::end_stands(ended, position, at);
+            ends || (last == FRAME_CRASH && recovery::end_stands(told, position, at))
+        });
+        if !stands && self.producer.stage(last, &[]).is_ok() {
             let end = self.producer.position();
-            self.claim.slot()[SLOT_ENDED].store(end, Ordering::Release);
+            let mark = match last {
+                FRAME_CRASH => SLOT_TOLD,
+                _ => SLOT_ENDED,
+            };
+            self.claim.slot()[mark].store(end, Ordering::Release);
             let _reported_by_use = self.publish();
         }
         self.claim.give_back();
@@ -731,7 +741,10 @@ impl Drop for Sender {
         }
         // One try for what the sink took: dropping cannot wait.
         let _blocked = self.stage_pending();
-        self.close_now();
+        self.leave(match self.crash_on_drop {
+            true => FRAME_CRASH,
+            false => FRAME_END,
+        });
     }
 }
 

@@ -43,8 +43,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// A message is *published* once `send` (or `flush`, `try_send`, [`Loan::commit`]) has returned: it is
 /// then in memory that outlives this process, and the peer gets it even if this process is killed.
 ///
-/// Dropping the sender publishes what is staged and closes this direction: the peer's receiver gets
-/// everything, then `None`.
+/// Dropping the sender before it was [closed](Self::close) publishes what is staged, and is a crash to
+/// the peer: its receiver gets everything, and then an error with
+/// [`is_peer_crashed`](Error::is_peer_crashed). So a task that fails midway, or panics, does not look
+/// as if it had sent all.
 ///
 /// # When a `send` learns of a death
 ///
@@ -72,7 +74,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// let (_, mut receiver) = right.split();
 ///
 /// sender.send("hello").await?;
-/// drop(sender);
+/// sender.close().await?;
 /// assert_eq!(receiver.recv().await?.as_deref(), Some(&b"hello"[..]));
 /// assert_eq!(receiver.recv().await?, None);
 /// # Ok(())
@@ -91,6 +93,8 @@ pub struct Sender {
     pending: Option<Pending>,
     failed: Option<Error>,
     closed: bool,
+    /// What the receiver is told if this is dropped without having been closed.
+    when_dropped: State,
     armed: bool,
     parker: Option<Parker>,
     looked: Option<Instant>,
@@ -170,6 +174,7 @@ impl Sender {
             pending: None,
             failed: None,
             closed: false,
+            when_dropped: State::Dropped,
             armed: false,
             parker: None,
             looked: None,
@@ -360,6 +365,14 @@ impl Sender {
         }
     }
 
+    /// Whether the receiver takes it for the end if this is dropped, as that of a socket's bytes.
+    pub(crate) fn ends_when_dropped(&mut self, ends: bool) {
+        self.when_dropped = match ends {
+            true => State::Closed,
+            false => State::Dropped,
+        };
+    }
+
     /// Closes a direction in which nothing is to be sent.
     pub(crate) fn close_unused(&mut self) {
         self.close_now(State::Closed);
@@ -433,7 +446,7 @@ impl Drop for Sender {
         }
         // One try for what the sink took: dropping cannot wait.
         let _blocked = self.stage_pending(None);
-        self.close_now(State::Closed);
+        self.close_now(self.when_dropped);
     }
 }
 

@@ -81,8 +81,8 @@ impl Connection {
                 ReadIo {
                     link,
                     at_once: false,
-                    answers_end: false,
                     spin: AdaptiveSpin::adaptive(),
+                    answers: false,
                 },
                 options.codec.clone(),
             ),
@@ -190,12 +190,14 @@ impl Connection {
         self.sender
     }
 
-    /// The receiver alone. The other direction ends when the peer's does, or when the receiver is dropped. What the sink collected, or is left
+    /// The receiver alone. The other direction ends when everything was read up to the end of the peer's,
+    /// for which the [`close`](Sender::close) of a sender alone waits, or with the receiver. What the sink collected, or is left
     /// of a message that was accepted, is written if there is room now: call [`Sender::flush`] first to be
     /// sure.
     pub fn into_receiver(mut self) -> Receiver {
         self.sender.keep_open();
-        self.receiver.answer_end();
+        drop(self.sender);
+        self.receiver.answer();
         self.receiver
     }
 

@@ -20,8 +20,8 @@ pub(crate) struct ReadIo {
     /// Ask the kernel even if the runtime has not heard of bytes.
     pub(crate) at_once: bool,
     pub(crate) spin: AdaptiveSpin,
-    /// Whether the end of the peer's direction is answered by ending the other, since nobody sends.
-    pub(crate) answers_end: bool,
+    /// Nothing is sent the other way, so that its end can say that everything was read.
+    pub(crate) answers: bool,
 }
 
 impl AsyncRead for ReadIo {
@@ -32,8 +32,12 @@ impl AsyncRead for ReadIo {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let room = buffer.remaining();
+        let answers = this.answers;
         let mut read = |fd: &OwnedFd| {
             let count = sys::receive_bytes(fd.as_fd(), buffer)?;
+            if count == 0 && room > 0 && answers {
+                let _gone = rustix::net::shutdown(fd, Shutdown::Write);
+            }
             Ok(((), (1..room).contains(&count)))
         };
         let received = if this.at_once {
@@ -44,10 +48,6 @@ impl AsyncRead for ReadIo {
         } else {
             ready!(this.link.fd.poll_read_spinning(cx, &mut this.spin, read))
         };
-        if this.answers_end && received.is_ok() && buffer.remaining() == room && room > 0 {
-            // The peer's `close` may wait for it.
-            let _gone = this.link.shutdown(Shutdown::Write);
-        }
         Poll::Ready(received.map_err(|error| this.link.failed("recv", error).into()))
     }
 }

@@ -64,9 +64,9 @@ impl Receiver {
         received
     }
 
-    /// Has the end of the peer's direction end the other one as well.
-    pub(super) fn answer_end(&mut self) {
-        self.reader.get_mut().answers_end = true;
+    /// Ends the other direction, in which nothing is sent, once everything was read.
+    pub(super) fn answer(&mut self) {
+        self.reader.get_mut().answers = true;
     }
 
     pub(super) fn into_io(self) -> (ReadIo, Bytes) {

@@ -317,8 +317,8 @@ pub async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
 /// `shm:` channel's other direction nothing is left: a peer that sends is told that it is closed. What
 /// comes back on a socket is dropped.
 ///
-/// Closing the sink is what tells the peer that all was sent. A process that ends without having done so,
-/// or having dropped it, is one that died.
+/// Closing the sink is what tells the peer that all was sent: a sink that is dropped before is a crash to
+/// it, where the mechanism can tell ([what success means](crate#what-success-means)).
 ///
 /// # Errors
 ///
@@ -348,43 +348,6 @@ pub async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
 pub async fn open_receiver(address: &Address) -> Result<BoxStream, Error> {
     check_one_peer(address, !address.flag("connect"))?;
     dispatch!(open_receiver(address))
-}
-
-/// Gives up a sink in a process that is about to end before it has sent everything.
-///
-/// Dropped, a sink of `shm:`, `posixshm:`, `sysvshm:` or `mmap:` would tell the receiver that this was all: it is leaked
-/// instead, so that the receiver takes the end of the process for what it is. The others are dropped. What
-/// `address`, from which the sink was opened, says to remove (`unlink`, `remove`) is removed; a program
-/// that was started is killed.
-///
-/// # Examples
-///
-/// ```
-/// use futures::{FutureExt, SinkExt};
-/// use sinew::Message;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let address = format!("posixshm:/sinew-doc-{}?create&unlink", std::process::id());
-/// # let address: sinew::Address = address.parse()?;
-/// let mut sink = sinew::open_sender(&address).await?;
-/// sink.feed(Message::from("the first half")).await?;
-/// // Something goes wrong. What came before is sent, as far as there is room.
-/// let _done = sink.flush().now_or_never();
-/// sinew::abandon(&address, sink);
-/// # Ok(())
-/// # }
-/// ```
-pub fn abandon(address: &Address, sink: BoxSink) {
-    match address.scheme() {
-        Scheme::Shm => std::mem::forget(sink),
-        #[cfg(feature = "shm")]
-        Scheme::PosixShm | Scheme::SysvShm | Scheme::Mmap => {
-            std::mem::forget(sink);
-            region::remove(address);
-        }
-        _ => drop(sink),
-    }
 }
 
 /// Makes sure that an end that takes one peer is not told to take many.

@@ -48,7 +48,8 @@ fn check_one_direction(address: &Address) -> Result<(), Error> {
 }
 
 fn options(address: &Address) -> Result<Options, Error> {
-    let mut options = Options::new().wait(match address.get_str("wait") {
+    let options = Options::new().crash_on_drop(true);
+    let mut options = options.wait(match address.get_str("wait") {
         Some("park") => Wait::Park,
         Some("spin") => Wait::Spin,
         _ => Wait::Adaptive,
@@ -99,20 +100,4 @@ fn sysv(address: &Address) -> Result<SysvShm, Error> {
 
 fn file(address: &Address) -> MappedFile {
     MappedFile::new(address.rest()).remove_on_drop(address.flag("unlink"))
-}
-
-/// Removes the memory, if the address says to.
-pub(super) fn remove(address: &Address) {
-    if !address.flag("unlink") && !address.flag("remove") {
-        return;
-    }
-    // It goes with what is opened here.
-    let opened = match address.scheme() {
-        Scheme::PosixShm => posix(address).open().map(drop),
-        Scheme::SysvShm => sysv(address).and_then(|segment| segment.open()).map(drop),
-        _ => file(address).open().map(drop),
-    };
-    if let Err(error) = opened {
-        tracing::warn!(%error, "what was to be removed is not there");
-    }
 }

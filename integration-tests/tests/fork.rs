@@ -219,7 +219,9 @@ async fn connections_stay_the_parents() {
             from.recv().await.unwrap().unwrap().payload().to_vec(),
         )
     };
-    let ((), (shm, stream, packets, mq)) = tokio::join!(late, received);
+    let both = async { tokio::join!(late, received) };
+    let limit = Duration::from_secs(20);
+    let ((), (shm, stream, packets, mq)) = tokio::time::timeout(limit, both).await.unwrap();
     assert_eq!(
         [&shm[..], &stream, &packets, &mq],
         [&b"shm"[..], b"stream", b"packets", b"mq"]

@@ -648,6 +648,18 @@ pub(crate) fn lock_byte(fd: BorrowedFd<'_>, at: u64) -> io::Result<()> {
     }
 }
 
+/// Locks all bytes from one on for the open file description.
+#[cfg(test)]
+pub(crate) fn lock_from(fd: BorrowedFd<'_>, at: u64) -> io::Result<()> {
+    let mut lock = one_byte(at);
+    lock.l_len = 0;
+    // SAFETY: the structure outlives the call.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
+        -1 => Err(last()),
+        _ => Ok(()),
+    }
+}
+
 /// Whether another open file description, or another process, has a byte locked.
 pub(crate) fn is_byte_locked(fd: BorrowedFd<'_>, at: u64) -> io::Result<bool> {
     let mut lock = one_byte(at);

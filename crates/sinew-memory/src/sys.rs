@@ -628,6 +628,7 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     rustix::fs::open(path, flags, rustix::fs::Mode::empty())
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "constants of one digit")]
 fn one_byte(at: u64) -> libc::flock {
     // SAFETY: a structure of integers, of which zeros are one.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };

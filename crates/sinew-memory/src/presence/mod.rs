@@ -149,9 +149,9 @@ impl File {
         }
     }
 
-    /// Returns how many names the file has.
-    pub(crate) fn links(&self) -> Result<u64, Errno> {
-        Ok(u64::from(rustix::fs::fstat(&self.fd)?.st_nlink))
+    /// Returns whether the file has no name any more.
+    pub(crate) fn is_unlinked(&self) -> bool {
+        rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
     }
 }
 

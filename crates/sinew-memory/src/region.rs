@@ -293,10 +293,9 @@ impl Region {
         match &inner.origin {
             Origin::Nameless => false,
             Origin::File { path, file } => {
-                let links = inner.file.as_ref().map(|file| file.links());
                 // A path that begins in the working directory may mean another place by now.
                 let there = rustix::fs::stat(path).ok().filter(|_| path.is_absolute());
-                links == Some(Ok(0))
+                inner.file.as_ref().is_some_and(|file| file.is_unlinked())
                     || there.is_some_and(|stat| (stat.st_dev, stat.st_ino) != *file)
             }
             Origin::Sysv { .. } => self.sysv_stat().is_ok_and(|stat| stat.removed),

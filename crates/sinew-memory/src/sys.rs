@@ -628,6 +628,7 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     rustix::fs::open(path, flags, rustix::fs::Mode::empty())
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "constants of one digit")]
 fn one_byte(at: u64) -> libc::flock {
     // SAFETY: a structure of integers, of which zeros are one.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
@@ -641,6 +642,18 @@ fn one_byte(at: u64) -> libc::flock {
 /// Locks a byte for the open file description, `EAGAIN` if another has it locked.
 pub(crate) fn lock_byte(fd: BorrowedFd<'_>, at: u64) -> io::Result<()> {
     let lock = one_byte(at);
+    // SAFETY: the structure outlives the call.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
+        -1 => Err(last()),
+        _ => Ok(()),
+    }
+}
+
+/// Locks all bytes from one on for the open file description.
+#[cfg(test)]
+pub(crate) fn lock_from(fd: BorrowedFd<'_>, at: u64) -> io::Result<()> {
+    let mut lock = one_byte(at);
+    lock.l_len = 0;
     // SAFETY: the structure outlives the call.
     match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
         -1 => Err(last()),

@@ -149,9 +149,9 @@ impl File {
         }
     }
 
-    /// Returns how many names the file has.
-    pub(crate) fn links(&self) -> Result<u64, Errno> {
-        Ok(u64::from(rustix::fs::fstat(&self.fd)?.st_nlink))
+    /// Returns whether the file has no name any more.
+    pub(crate) fn is_unlinked(&self) -> bool {
+        rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
     }
 }
 
@@ -301,5 +301,73 @@ impl fmt::Debug for Presence {
         f.debug_struct("Presence")
             .field("word", &self.word())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::Region;
+
+    #[test]
+    fn threads_that_enter_at_once_get_one_word() {
+        for _ in 0..200 {
+            let (region, _fd) = Region::memfd(4096).unwrap();
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let region = region.clone();
+                    std::thread::spawn(move || region.presence().enter().unwrap())
+                })
+                .collect();
+            let words: Vec<u64> = threads.into_iter().map(|one| one.join().unwrap()).collect();
+            assert!(
+                words
+                    .iter()
+                    .all(|word| Some(*word) == region.presence().word())
+            );
+            assert!(words[0] >= FIRST_BYTE && words[0].is_multiple_of(2));
+        }
+    }
+
+    #[test]
+    fn an_owner_lives_for_as_long_as_it_has_the_region() {
+        let (region, fd) = Region::memfd(4096).unwrap();
+        let other = Region::from_memfd(fd.as_fd()).unwrap();
+        let word = other.presence().enter().unwrap();
+        let view = other.view::<std::sync::atomic::AtomicU64>(0).unwrap();
+        assert_eq!(region.presence().judge(word), Fate::Unknown, "not entered");
+        let mine = region.presence().enter().unwrap();
+        assert_ne!(mine, word);
+        assert_eq!(region.presence().judge(word), Fate::Lives);
+        drop(other);
+        assert_eq!(region.presence().judge(word), Fate::Lives, "a view is left");
+        drop(view);
+        assert_eq!(region.presence().judge(word), Fate::Ended);
+        assert_eq!(region.presence().judge(mine), Fate::Lives);
+        // No process writes these.
+        for word in [1, FIRST_BYTE - 2, 1 << 63, u64::MAX] {
+            assert_eq!(region.presence().judge(word), Fate::Ended, "{word:x}");
+        }
+        assert!(!region.presence().has_ended(0), "nobody's");
+    }
+
+    #[test]
+    fn a_file_that_is_locked_as_a_whole_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let region = crate::MappedFile::new(&path).create(true).size(4096);
+        let region = region.open().unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        sys::lock_from(file.as_fd(), 0).unwrap();
+        let error = region.presence().enter().unwrap_err();
+        assert_eq!(error.errno_name(), Some("EAGAIN"));
+        assert!(
+            error.to_string().contains("locked the whole file"),
+            "{error}"
+        );
+        drop(file);
+        region.presence().enter().unwrap();
     }
 }

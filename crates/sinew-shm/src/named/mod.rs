@@ -45,6 +45,9 @@
 //!   [`is_peer_crashed`](sinew_core::Error::is_peer_crashed), also if its successor is there already. Found out
 //!   within 100 ms.
 //! - A receiver that was closed, or died: nothing changes for the sender until the ring is full. Then `send` fails.
+//! - A name that was removed while the other end was free: nobody can come there any more. A receiver that waits, and a
+//!   sender that waits for room, get an error of kind [`Closed`](sinew_core::ErrorKind::Closed) that says so, within 100 ms.
+//!   Two that have met need no name.
 //! - With [`Options::await_successor`] these are no ends: a receiver passes over a close, takes a crash for a
 //!   [recoverable](sinew_core::Error::is_recoverable) error, and goes on with the next sender; a full
 //!   sender waits for the next receiver.
@@ -77,7 +80,18 @@
 //! lengths are checked, and a region that is truncated becomes an error. Memory that belongs to
 //! somebody else than root or this process's user is refused, unless [`Options::allow_uid`] says
 //! otherwise. Between peers that do not trust each other use a [`Channel`](crate::Channel).
-//! Processes in different pid namespaces take each other for dead, and cannot share such a channel.
+//!
+//! # Containers and children
+//!
+//! Processes in different pid, time and user namespaces can share a channel in POSIX shared memory or in
+//! a file, and learn of each other's death, since they hold locks on the file: see
+//! [`Region::presence`](sinew_memory::Region::presence). A SysV segment cannot be locked. There, the
+//! process that comes second is refused with an error of kind
+//! [`Unsupported`](sinew_core::ErrorKind::Unsupported) if it cannot see the first.
+//!
+//! An end belongs to the process that opened it. A child that is forked can drop its copy, which
+//! changes nothing, and gets an error from using it. A process that executes another program gives
+//! its ends up, as if it had died.
 //!
 //! The layout is described in `docs/protocol/region.md`.
 

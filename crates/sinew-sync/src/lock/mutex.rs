@@ -20,9 +20,17 @@ use crate::slow::Slow;
 ///
 /// A process that is killed while it holds the lock does not keep it: waiters, and whoever locks next, get
 /// [`LockError::OwnerDied`] within 100 ms, with the lock and the data. They [recover](crate::OwnerDied::recover) it,
-/// or [give the data up](crate::OwnerDied::poison). The owner is a process, by its number and the time at which it
-/// began, so that another process which is given the same number later is not taken for it. All
-/// processes must be of the same pid namespace.
+/// or [give the data up](crate::OwnerDied::poison). A process that executes another program counts as one that died.
+///
+/// The owner is a process that has a lock on the region's file (see
+/// [`Region::presence`](crate::Region::presence)), which works between containers, too. SysV segments
+/// and anonymous memory have no file: there, an owner in another pid or time namespace is an error of
+/// kind [`Unsupported`](sinew_core::ErrorKind::Unsupported), after 40 ms of waiting for it.
+///
+/// # Children
+///
+/// A guard belongs to the process that has locked. A child that is forked can drop its copy, which
+/// changes nothing, and can lock for itself.
 ///
 /// A guard that is leaked (`std::mem::forget`) by a process that lives on keeps the lock for as long.
 ///

@@ -37,7 +37,7 @@ fn regions(directory: &Path) -> Vec<(&'static str, Region, Region)> {
 
 #[test]
 fn locks_stay_the_parents() {
-    let _watchdog = Watchdog::new("region_fork::locks_stay_the_parents");
+    let _watchdog = Watchdog::new("fork::locks_stay_the_parents");
     let directory = tempfile::tempdir().unwrap();
     for (name, region, other) in regions(directory.path()) {
         let mutex = Mutex::create(&region, 0, [1_u64, 2]).unwrap();
@@ -71,7 +71,7 @@ fn locks_stay_the_parents() {
 /// A child that uses an inherited handle is an owner of its own, whose death is told.
 #[test]
 fn a_child_owns_what_it_locks_itself() {
-    let _watchdog = Watchdog::new("region_fork::a_child_owns_what_it_locks_itself");
+    let _watchdog = Watchdog::new("fork::a_child_owns_what_it_locks_itself");
     let directory = tempfile::tempdir().unwrap();
     for (name, region, _) in regions(directory.path()) {
         let mutex = Mutex::create(&region, 0, 0_u64).unwrap();
@@ -91,7 +91,7 @@ fn a_child_owns_what_it_locks_itself() {
 
 #[test]
 fn ends_of_a_channel_stay_the_parents() {
-    let _watchdog = Watchdog::new("region_fork::ends_of_a_channel_stay_the_parents");
+    let _watchdog = Watchdog::new("fork::ends_of_a_channel_stay_the_parents");
     let directory = tempfile::tempdir().unwrap();
     for (name, region, other) in regions(directory.path()) {
         let options = Options::new();
@@ -120,7 +120,7 @@ fn ends_of_a_channel_stay_the_parents() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn names_stay_the_parents() {
-    let _watchdog = Watchdog::new("region_fork::names_stay_the_parents");
+    let _watchdog = Watchdog::new("fork::names_stay_the_parents");
     let directory = tempfile::tempdir().unwrap();
     let unique = format!("/sinew-fork-{}", std::process::id());
     let (file, fifo, socket) = ["file", "fifo", "socket"]
@@ -178,10 +178,60 @@ async fn names_stay_the_parents() {
     }
 }
 
+/// Connections, and the registrations with epoll by which they are waited for.
+#[tokio::test(flavor = "current_thread")]
+async fn connections_stay_the_parents() {
+    let _watchdog = Watchdog::new("fork::connections_stay_the_parents");
+    let queue = format!("/sinew-fork-wait-{}", std::process::id());
+    let mq = sinew_mqueue::posix::Options::new()
+        .create(true)
+        .unlink_on_drop(true);
+    let shm = sinew_shm::Options::new().wait(sinew_shm::Wait::Park);
+    let mut ends = Some((
+        shm.pair().unwrap(),
+        sinew_socket::unix::stream::pair().unwrap(),
+        sinew_socket::unix::seqpacket::pair().unwrap(),
+        mq.open(&queue).unwrap(),
+    ));
+    // So that all are registered.
+    let early = Duration::from_millis(50);
+    if let Some((shm, stream, packets, mq)) = &mut ends {
+        assert!(tokio::time::timeout(early, shm.1.recv()).await.is_err());
+        assert!(tokio::time::timeout(early, stream.1.recv()).await.is_err());
+        assert!(tokio::time::timeout(early, packets.1.recv()).await.is_err());
+        assert!(tokio::time::timeout(early, mq.recv()).await.is_err());
+    }
+    Forked::new(|| drop(ends.take())).join();
+    let (mut shm, mut stream, mut packets, mq) = ends.unwrap();
+    let (mut to, mut from) = mq.split();
+    let late = async {
+        tokio::time::sleep(early).await;
+        shm.0.send("shm").await.unwrap();
+        stream.0.send("stream").await.unwrap();
+        packets.0.send("packets").await.unwrap();
+        to.send("mq").await.unwrap();
+    };
+    let received = async {
+        (
+            shm.1.recv().await.unwrap().unwrap(),
+            stream.1.recv().await.unwrap().unwrap().into_payload(),
+            packets.1.recv().await.unwrap().unwrap().into_payload(),
+            from.recv().await.unwrap().unwrap().payload().to_vec(),
+        )
+    };
+    let both = async { tokio::join!(late, received) };
+    let limit = Duration::from_secs(20);
+    let ((), (shm, stream, packets, mq)) = tokio::time::timeout(limit, both).await.unwrap();
+    assert_eq!(
+        [&shm[..], &stream, &packets, &mq],
+        [&b"shm"[..], b"stream", b"packets", b"mq"]
+    );
+}
+
 /// A process that has locked, has forked a child that lives on, and is killed.
 #[test]
 fn a_child_does_not_keep_its_parents_lock() {
-    let _watchdog = Watchdog::new("region_fork::a_child_does_not_keep_its_parents_lock");
+    let _watchdog = Watchdog::new("fork::a_child_does_not_keep_its_parents_lock");
     let directory = tempfile::tempdir().unwrap();
     for (name, region, _) in regions(directory.path()) {
         let mutex = Mutex::create(&region, 0, 0_u64).unwrap();
@@ -212,7 +262,7 @@ fn a_child_does_not_keep_its_parents_lock() {
 /// A program that is executed has nothing of what its process held.
 #[test]
 fn a_program_that_is_executed_holds_nothing() {
-    let _watchdog = Watchdog::new("region_fork::a_program_that_is_executed_holds_nothing");
+    let _watchdog = Watchdog::new("fork::a_program_that_is_executed_holds_nothing");
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file");
     let region = MappedFile::new(&path)

@@ -145,6 +145,19 @@ async fn semaphores_without_futex_waitv() {
         let dropped = tokio::time::timeout(Duration::from_millis(2), semaphore.acquire()).await;
         assert!(dropped.is_err());
     }
+    // It waits for another word then.
+    let other = options.open(&format!("{name}-other")).unwrap();
+    for _ in 0..20 {
+        let dropped = tokio::time::timeout(Duration::from_millis(2), semaphore.acquire()).await;
+        assert!(dropped.is_err());
+        let waiting = tokio::time::timeout(Duration::from_secs(60), other.acquire());
+        let posting = async {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            other.post().unwrap();
+        };
+        let (acquired, ()) = tokio::join!(waiting, posting);
+        acquired.unwrap().unwrap().forget();
+    }
     semaphore.post().unwrap();
     semaphore.acquire().await.unwrap().forget();
     assert_eq!(semaphore.value(), 0);

@@ -52,7 +52,10 @@ impl<T> TrySendError<T> {
     pub fn failed(value: T, error: Error) -> Self {
         let is_of_value = match error.kind() {
             ErrorKind::InvalidInput => true,
-            ErrorKind::LimitExceeded => matches!(error.errno_name(), None | Some("EMSGSIZE")),
+            ErrorKind::LimitExceeded => matches!(
+                error.errno_name(),
+                None | Some("EMSGSIZE" | "EINVAL" | "E2BIG")
+            ),
             _ => error.is_recoverable(),
         };
         match is_of_value {

@@ -43,7 +43,7 @@ async fn jobs(address: &Address) -> Result<(), Box<dyn Error>> {
     for job in ["sweep", "dust", "polish"] {
         sink.feed(Message::from(job)).await?;
     }
-    // Without this, the worker would be told that we died.
+    // It tells the worker that this was all. A process that ends without it is one that died.
     sink.close().await?;
     Ok(())
 }

@@ -420,7 +420,7 @@ async fn a_message_above_the_peers_limit() {
         let error = client.send(&long).await.unwrap_err();
         says(&error, ErrorKind::LimitExceeded, &parts);
         match client.try_send(long.clone()).unwrap_err() {
-            TrySendError::Closed { value, error, .. } => {
+            TrySendError::Rejected { value, error, .. } => {
                 assert_eq!(value, long);
                 says(&error, ErrorKind::LimitExceeded, &parts);
             }

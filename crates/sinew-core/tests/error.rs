@@ -96,6 +96,8 @@ fn only_loss_is_recoverable() {
     assert_eq!(lost.lost(), Some(7));
     for kind in [
         ErrorKind::System,
+        ErrorKind::NotFound,
+        ErrorKind::AlreadyExists,
         ErrorKind::InvalidInput,
         ErrorKind::InvalidAddress,
         ErrorKind::Closed,
@@ -129,6 +131,8 @@ fn kinds_that_follow_from_the_errno() {
         (Errno::ACCESS, ErrorKind::Refused),
         (Errno::CONNREFUSED, ErrorKind::Refused),
         (Errno::NOSYS, ErrorKind::Unsupported),
+        (Errno::NOENT, ErrorKind::NotFound),
+        (Errno::EXIST, ErrorKind::AlreadyExists),
         (Errno::IO, ErrorKind::System),
     ] {
         assert_eq!(Error::from_raw_os_error("x", raw(errno)).kind(), kind);
@@ -221,6 +225,27 @@ fn try_errors() {
     assert_eq!(closed.to_string(), "send: the peer died without closing");
     assert_eq!(closed.map(str::len).into_inner(), 3);
 
+    // About the value, or about the sink.
+    let kinds = [
+        (ErrorKind::InvalidInput, true),
+        (ErrorKind::LimitExceeded, true),
+        (ErrorKind::Lost, true),
+        (ErrorKind::Closed, false),
+        (ErrorKind::PeerCrashed, false),
+        (ErrorKind::Corrupted, false),
+        (ErrorKind::System, false),
+    ];
+    for (kind, is_rejected) in kinds {
+        let failed = TrySendError::failed("job", Error::new(kind, "send"));
+        assert_eq!(failed.is_rejected(), is_rejected, "{kind:?}");
+        assert!(failed.error().is_some(), "{kind:?}");
+        assert_eq!(failed.map(str::len).into_inner(), 3);
+    }
+    let no_memory = Error::from_raw_os_error("send", raw(Errno::NOMEM));
+    assert!(!TrySendError::failed((), no_memory).is_rejected());
+    let too_long = Error::from_raw_os_error("send", raw(Errno::MSGSIZE));
+    assert!(TrySendError::failed((), too_long).is_rejected());
+
     assert!(TryRecvError::Empty.is_empty());
     assert!(TryRecvError::Closed.is_closed());
     let failed = TryRecvError::from(Error::new(ErrorKind::Corrupted, "recv"));
@@ -245,4 +270,32 @@ fn a_sandbox_is_named() {
     }
     let error = Error::from_raw_os_error("open", Errno::PERM.raw_os_error());
     assert!(!error.to_string().contains("sandbox"), "{error}");
+}
+
+#[test]
+fn kinds_of_io_errors_follow() {
+    let pairs = [
+        (ErrorKind::NotFound, io::ErrorKind::NotFound),
+        (ErrorKind::AlreadyExists, io::ErrorKind::AlreadyExists),
+        (ErrorKind::TimedOut, io::ErrorKind::TimedOut),
+    ];
+    for (kind, io_kind) in pairs {
+        let error = io::Error::from(Error::new(kind, "open"));
+        assert_eq!(error.kind(), io_kind);
+        let text_only = io::Error::new(io_kind, "text");
+        assert_eq!(Error::from(text_only).kind(), kind);
+    }
+    // An errno of which the mechanism knows better.
+    let error =
+        Error::from_raw_os_error("msgctl", raw(Errno::INVAL)).with_kind(ErrorKind::NotFound);
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn an_address_error_is_readable_where_main_prints_it() {
+    let error = "mq:jobs".parse::<sinew_core::Address>().unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        format!("AddressError {{ message: {error} }}")
+    );
 }

@@ -334,6 +334,7 @@ async fn try_send_hands_back_and_never_cuts() {
     assert!(io.0.lock().unwrap().shut);
     assert!(writer.send("more").await.unwrap_err().is_closed());
     let refused = writer.try_send("more").unwrap_err();
+    assert!(!refused.is_rejected(), "{refused:?}");
     assert!(refused.error().unwrap().is_closed());
     writer.close().await.unwrap();
 }

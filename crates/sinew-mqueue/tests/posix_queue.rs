@@ -78,6 +78,7 @@ async fn messages_of_every_length() {
         "{text}"
     );
     let refused = queue.try_send(vec![7; 65]).unwrap_err();
+    assert!(refused.is_rejected(), "{refused:?}");
     assert_eq!(refused.into_inner().payload().len(), 65);
     let error = queue
         .send(Message::from("x").with_priority(MAX_PRIORITY + 1))

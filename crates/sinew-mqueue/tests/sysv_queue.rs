@@ -281,6 +281,7 @@ async fn bad_types_are_clear_errors() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("must be positive"), "{error}");
         let refused = queue.try_send(message).unwrap_err();
+        assert!(refused.is_rejected(), "{refused:?}");
         assert_eq!(refused.into_inner().payload(), "x");
     }
     let error = queue.select(Select::Equal(0)).unwrap_err();
@@ -304,6 +305,7 @@ async fn longest_messages() {
 
     queue.set_max_bytes(100).unwrap();
     let refused = queue.try_send(vec![1; 101]).unwrap_err();
+    assert!(refused.is_rejected(), "{refused:?}");
     for error in [
         bounded(queue.send(vec![1; 101])).await.unwrap_err(),
         refused.error().unwrap().clone(),

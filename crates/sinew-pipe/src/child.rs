@@ -130,9 +130,8 @@ impl Exit {
             let child = process.child.lock().unwrap_or_else(PoisonError::into_inner);
             sys::pidfd(&child)
         };
-        let pidfd = pidfd.map_err(|error| Error::from_io("pidfd_open", error))?;
         Ok(Self {
-            pidfd: AsyncIo::with_interest(pidfd, Interest::READABLE)?,
+            pidfd: AsyncIo::with_interest(pidfd?, Interest::READABLE)?,
             process,
         })
     }

@@ -128,7 +128,7 @@ impl PacketSender {
         match sent {
             Ok(Some(())) => Ok(()),
             Ok(None) => Err(TrySendError::Full(payload)),
-            Err(error) => Err(TrySendError::closed(payload, error)),
+            Err(error) => Err(TrySendError::failed(payload, error)),
         }
     }
 

@@ -20,7 +20,8 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use rustix::pipe::{IoSliceRaw, PipeFlags, SpliceFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
+use sinew_core::{Error, thread};
 use tokio::io::ReadBuf;
 
 /// How an operation is kept from blocking.
@@ -466,9 +467,25 @@ pub(crate) fn move_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// A descriptor of a child, readable once it has ended.
-pub(crate) fn pidfd(child: &Child) -> io::Result<OwnedFd> {
+///
+/// Where pidfd_open(2), of Linux 5.3, is missing, a thread waits for the child, and leaves reaping it to
+/// others.
+pub(crate) fn pidfd(child: &Child) -> Result<OwnedFd, Error> {
     let pid = Pid::from_child(child);
-    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => return Ok(pidfd),
+        Err(Errno::NOSYS | Errno::PERM) => {}
+        Err(errno) => return Err(Error::from_raw_os_error("pidfd_open", errno.raw_os_error())),
+    }
+    let (ended, tell) = pipe(false).map_err(|error| Error::from_io("pipe2", error))?;
+    thread::start("sinew-child", move || {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while let Err(Errno::INTR) = rustix::process::waitid(WaitId::Pid(pid), options) {}
+        // A process that was forked meanwhile may have the descriptor, too, so that its close would
+        // not do.
+        let _nobody_waits = without_sigpipe(|| Ok(rustix::io::write(&tell, &[0])?));
+    })?;
+    Ok(ended)
 }
 
 /// Kills a child that was not waited for, with its process group if it leads one: kill(2).

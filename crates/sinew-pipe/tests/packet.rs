@@ -33,6 +33,13 @@ async fn what_is_no_packet_is_refused() {
     assert!(error.remedy().unwrap().contains("framing=length"));
     let error = sender.send("").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(
+        sender
+            .try_send(vec![0; PIPE_BUF + 1])
+            .unwrap_err()
+            .is_rejected()
+    );
+    assert!(sender.try_send("").unwrap_err().is_rejected());
     assert!(sender.feed(Bytes::new()).await.is_err());
     sender.send("fine").await.unwrap();
     assert_eq!(receiver.recv().await.unwrap().unwrap(), "fine");

@@ -984,6 +984,7 @@ async fn limits() {
     let error = sender.send([0; 101]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
     assert!(error.to_string().contains("`size`"), "{error}");
+    assert!(sender.try_send([0; 101]).unwrap_err().is_rejected());
     sender.send([7; 100]).await.unwrap();
     assert_eq!(receiver.recv().await.unwrap().unwrap(), [7; 100][..]);
     drop((sender, receiver));

@@ -146,6 +146,7 @@ async fn a_message_above_the_limit() {
     let (mut client, mut server) = meet(&Options::new().max_message(8)).await;
     let error = client.send("123456789").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+    assert!(client.try_send("123456789").unwrap_err().is_rejected());
     client.send("12345678").await.unwrap();
     assert_eq!(server.recv().await.unwrap().unwrap(), "12345678");
 }

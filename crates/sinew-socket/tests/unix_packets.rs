@@ -90,6 +90,8 @@ async fn a_message_above_the_send_buffer_names_the_sysctl() {
         "{error}"
     );
     assert_eq!(error.detail(), Some("1048576 bytes"));
+    let refused = left.try_send(vec![0; 1 << 20]).unwrap_err();
+    assert!(refused.is_rejected(), "{refused:?}");
     left.send("small").await.unwrap();
     assert_eq!(right.recv().await.unwrap().unwrap().payload(), "small");
 }

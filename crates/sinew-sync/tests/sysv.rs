@@ -237,17 +237,17 @@ async fn opened_by_all_its_names() {
     let create = Options::new().create(true).value(9);
     assert_eq!(create.open(key).await.unwrap().values().unwrap(), [2]);
     let error = Options::new().exclusive(true).open(key).await.unwrap_err();
-    says(&error, ErrorKind::System, &["EEXIST", "ipcrm"]);
+    says(&error, ErrorKind::AlreadyExists, &["EEXIST", "ipcrm"]);
     let error = create.count(2).open(key).await.unwrap_err();
     says(&error, ErrorKind::InvalidInput, &["count=2", "has 1"]);
     drop(set);
     let error = Options::new().open(key).await.unwrap_err();
-    says(&error, ErrorKind::System, &["ENOENT", "create"]);
+    says(&error, ErrorKind::NotFound, &["ENOENT", "create"]);
     let gone = Target::Id(by_id.id());
     let error = Options::new().open(gone).await.unwrap_err();
     says(
         &error,
-        ErrorKind::System,
+        ErrorKind::NotFound,
         &["no set has this id", "ipcs -s"],
     );
 

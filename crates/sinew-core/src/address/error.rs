@@ -21,7 +21,7 @@ use crate::{Error, ErrorKind};
 ///     r#"parse("mq:/jobs?maxmgs=10"): at byte 9: `mq` has no parameter `maxmgs`; did you mean `maxmsg`?"#,
 /// );
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AddressError {
     inner: Box<Inner>,
 }
@@ -92,6 +92,15 @@ impl AddressError {
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.to_error().fmt(f)
+    }
+}
+
+/// As of an [`Error`], since `main` prints it so.
+impl fmt::Debug for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddressError")
+            .field("message", &format_args!("{self}"))
+            .finish()
     }
 }
 

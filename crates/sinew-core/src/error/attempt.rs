@@ -1,6 +1,6 @@
 use std::{error, fmt};
 
-use super::Error;
+use super::{Error, ErrorKind};
 
 /// Why `try_send` did not send. It hands the value back.
 ///
@@ -18,7 +18,17 @@ use super::Error;
 pub enum TrySendError<T> {
     /// There is no room now. Wait for it with `send`, or try again later.
     Full(T),
-    /// It will never be sent.
+    /// This value was not sent, and the sink goes on: send another. It is too long, say, or has
+    /// attributes that this sink cannot send, or the sink tells of an
+    /// [earlier loss](Error::is_recoverable).
+    #[non_exhaustive]
+    Rejected {
+        /// The value that was not sent.
+        value: T,
+        /// Why.
+        error: Error,
+    },
+    /// The sink has closed or failed: it will send nothing any more.
     #[non_exhaustive]
     Closed {
         /// The value that was not sent.
@@ -34,6 +44,31 @@ impl<T> TrySendError<T> {
         Self::Closed { value, error }
     }
 
+    /// A [`Rejected`](Self::Rejected) if `error` is about the value, and a [`Closed`](Self::Closed)
+    /// otherwise.
+    ///
+    /// It is about the value if it is recoverable, of kind [`InvalidInput`](ErrorKind::InvalidInput),
+    /// or the [`LimitExceeded`](ErrorKind::LimitExceeded) of a length.
+    pub fn failed(value: T, error: Error) -> Self {
+        let is_of_value = match error.kind() {
+            ErrorKind::InvalidInput => true,
+            ErrorKind::LimitExceeded => matches!(
+                error.errno_name(),
+                None | Some("EMSGSIZE" | "EINVAL" | "E2BIG")
+            ),
+            _ => error.is_recoverable(),
+        };
+        match is_of_value {
+            true => Self::Rejected { value, error },
+            false => Self::Closed { value, error },
+        }
+    }
+
+    /// Whether this value cannot be sent, and another can.
+    pub fn is_rejected(&self) -> bool {
+        matches!(self, Self::Rejected { .. })
+    }
+
     /// Whether there was merely no room.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
@@ -43,14 +78,14 @@ impl<T> TrySendError<T> {
     pub fn error(&self) -> Option<&Error> {
         match self {
             Self::Full(_) => None,
-            Self::Closed { error, .. } => Some(error),
+            Self::Rejected { error, .. } | Self::Closed { error, .. } => Some(error),
         }
     }
 
     /// The value that was not sent.
     pub fn into_inner(self) -> T {
         match self {
-            Self::Full(value) | Self::Closed { value, .. } => value,
+            Self::Full(value) | Self::Rejected { value, .. } | Self::Closed { value, .. } => value,
         }
     }
 
@@ -58,6 +93,10 @@ impl<T> TrySendError<T> {
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> TrySendError<U> {
         match self {
             Self::Full(value) => TrySendError::Full(change(value)),
+            Self::Rejected { value, error } => TrySendError::Rejected {
+                value: change(value),
+                error,
+            },
             Self::Closed { value, error } => TrySendError::Closed {
                 value: change(value),
                 error,
@@ -70,7 +109,7 @@ impl<T> fmt::Display for TrySendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(_) => f.write_str("no room to send now; wait for it with send"),
-            Self::Closed { error, .. } => error.fmt(f),
+            Self::Rejected { error, .. } | Self::Closed { error, .. } => error.fmt(f),
         }
     }
 }

@@ -50,9 +50,11 @@ impl From<Error> for io::Error {
         if let Some(errno) = error.bare_errno() {
             return Self::from_raw_os_error(errno);
         }
-        let kind = match error.errno() {
-            Some(errno) => Self::from_raw_os_error(errno).kind(),
-            None => io_kind_of(error.kind()),
+        let kind = match (error.kind(), error.errno()) {
+            // Where the mechanism knows better than the errno says.
+            (kind @ (ErrorKind::NotFound | ErrorKind::AlreadyExists), _) => io_kind_of(kind),
+            (_, Some(errno)) => Self::from_raw_os_error(errno).kind(),
+            (kind, None) => io_kind_of(kind),
         };
         Self::new(kind, error)
     }
@@ -66,6 +68,8 @@ impl From<Infallible> for Error {
 
 fn kind_of(kind: io::ErrorKind) -> ErrorKind {
     match kind {
+        io::ErrorKind::NotFound => ErrorKind::NotFound,
+        io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
         io::ErrorKind::InvalidInput => ErrorKind::InvalidInput,
         io::ErrorKind::InvalidData => ErrorKind::Protocol,
         io::ErrorKind::BrokenPipe
@@ -85,6 +89,8 @@ fn kind_of(kind: io::ErrorKind) -> ErrorKind {
 
 fn io_kind_of(kind: ErrorKind) -> io::ErrorKind {
     match kind {
+        ErrorKind::NotFound => io::ErrorKind::NotFound,
+        ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
         ErrorKind::InvalidInput | ErrorKind::InvalidAddress => io::ErrorKind::InvalidInput,
         ErrorKind::Closed => io::ErrorKind::BrokenPipe,
         ErrorKind::PeerCrashed => io::ErrorKind::ConnectionReset,

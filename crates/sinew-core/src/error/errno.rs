@@ -38,6 +38,8 @@ pub(super) fn description(errno: i32) -> String {
 /// The kind that an errno has where the mechanism knows nothing better.
 pub(super) fn kind(errno: i32) -> ErrorKind {
     match known(errno) {
+        Some(Errno::NOENT) => ErrorKind::NotFound,
+        Some(Errno::EXIST) => ErrorKind::AlreadyExists,
         Some(Errno::INVAL | Errno::NAMETOOLONG | Errno::DESTADDRREQ) => ErrorKind::InvalidInput,
         Some(
             Errno::PIPE

@@ -9,6 +9,10 @@ use std::fmt;
 pub enum ErrorKind {
     /// The kernel refused for a reason that none of the other kinds names; look at the errno.
     System,
+    /// What was named is not there: create it, or wait for it.
+    NotFound,
+    /// What was to be made is there already: open it, or remove it first.
+    AlreadyExists,
     /// An argument cannot be right: correct the call.
     InvalidInput,
     /// An address does not parse or does not fit its scheme: correct the address.
@@ -38,6 +42,8 @@ impl ErrorKind {
     pub(super) fn description(self) -> &'static str {
         match self {
             Self::System => "the system refused",
+            Self::NotFound => "not found",
+            Self::AlreadyExists => "it exists already",
             Self::InvalidInput => "invalid argument",
             Self::InvalidAddress => "invalid address",
             Self::Closed => "closed",

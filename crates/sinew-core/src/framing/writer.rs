@@ -253,7 +253,7 @@ impl<W: AsyncWrite + Unpin, E> FrameWriter<W, E> {
             Err(error) => Some(Err(error)),
         };
         match sent {
-            Some(Err(error)) => Err(TrySendError::closed(message, error)),
+            Some(Err(error)) => Err(TrySendError::failed(message, error)),
             None if !accepted => Err(TrySendError::Full(message)),
             Some(Ok(())) | None => Ok(()),
         }

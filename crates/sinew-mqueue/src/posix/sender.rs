@@ -113,13 +113,13 @@ impl Sender {
         match self.try_pending() {
             Ok(true) => {}
             Ok(false) => return Err(TrySendError::Full(message)),
-            Err(error) => return Err(TrySendError::closed(message, error)),
+            Err(error) => return Err(TrySendError::failed(message, error)),
         }
         let priority = message.priority().unwrap_or(self.priority);
         match self.attempt(priority, message.payload()) {
             Ok(true) => Ok(()),
             Ok(false) => Err(TrySendError::Full(message)),
-            Err(error) => Err(TrySendError::closed(message, error)),
+            Err(error) => Err(TrySendError::failed(message, error)),
         }
     }
 

@@ -224,7 +224,7 @@ fn by_id(id: i32, access: Access, name: &str) -> Result<i32, Error> {
         Err(error) if is(&error, libc::EACCES) && matches!(access, Access::Send) => Ok(id),
         Err(error) if is(&error, libc::EINVAL) || is(&error, libc::EIDRM) => {
             Err(Error::from_io("msgctl", error)
-                .with_kind(ErrorKind::System)
+                .with_kind(ErrorKind::NotFound)
                 .with_address(name)
                 .with_reason("no queue has this id")
                 .with_remedy("see `ipcs -q`"))

@@ -98,16 +98,16 @@ impl Sender {
         match self.try_pending() {
             Ok(true) => {}
             Ok(false) => return Err(TrySendError::Full(message)),
-            Err(error) => return Err(TrySendError::closed(message, error)),
+            Err(error) => return Err(TrySendError::failed(message, error)),
         }
         let kind = message.kind().unwrap_or(self.kind);
         match self.attempt(kind, message.payload()) {
             Ok(true) => Ok(()),
             Ok(false) => match self.check_fits(message.payload().len()) {
                 Ok(()) => Err(TrySendError::Full(message)),
-                Err(error) => Err(TrySendError::closed(message, error)),
+                Err(error) => Err(TrySendError::failed(message, error)),
             },
-            Err(error) => Err(TrySendError::closed(message, error)),
+            Err(error) => Err(TrySendError::failed(message, error)),
         }
     }
 

@@ -159,10 +159,10 @@ impl Sender {
         match self.push(payload.as_ref(), label) {
             Ok(true) => Ok(()),
             Ok(false) => match self.fate() {
-                Some(error) => Err(TrySendError::closed(payload, error)),
+                Some(error) => Err(TrySendError::failed(payload, error)),
                 None => Err(TrySendError::Full(payload)),
             },
-            Err(error) => Err(TrySendError::closed(payload, error)),
+            Err(error) => Err(TrySendError::failed(payload, error)),
         }
     }
 

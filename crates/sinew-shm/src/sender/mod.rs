@@ -266,10 +266,10 @@ impl Sender {
                 Ok(())
             }
             Ok(Some(_)) => match self.fate() {
-                Some(error) => Err(TrySendError::closed(payload, error)),
+                Some(error) => Err(TrySendError::failed(payload, error)),
                 None => Err(TrySendError::Full(payload)),
             },
-            Err(error) => Err(TrySendError::closed(payload, error)),
+            Err(error) => Err(TrySendError::failed(payload, error)),
         }
     }
 

@@ -85,12 +85,12 @@ impl Sender {
     /// datagram is handed back.
     pub fn try_send<M: Outgoing<SocketAddr>>(&mut self, message: M) -> Result<(), TrySendError<M>> {
         if let Err(error) = self.check_open() {
-            return Err(TrySendError::closed(message, error));
+            return Err(TrySendError::failed(message, error));
         }
         match self.try_pending() {
             Ok(true) => {}
             Ok(false) => return Err(TrySendError::Full(message)),
-            Err(error) => return Err(TrySendError::closed(message, error)),
+            Err(error) => return Err(TrySendError::failed(message, error)),
         }
         match outlet::now(self.link.fd.get_ref(), |fd| attempt(&message, fd)) {
             Ok(()) => Ok(()),
@@ -99,7 +99,7 @@ impl Sender {
             }
             Err(error) => {
                 let error = self.error(error, &message);
-                Err(TrySendError::closed(message, error))
+                Err(TrySendError::failed(message, error))
             }
         }
     }

@@ -337,7 +337,7 @@ impl Outbox {
         match before {
             Ok(true) => {}
             Ok(false) => return Err(TrySendError::Full(message)),
-            Err(error) => return Err(TrySendError::closed(message, error)),
+            Err(error) => return Err(TrySendError::failed(message, error)),
         }
         match outlet::now(self.link.fd.get_ref(), |fd| attempt(&message, fd)) {
             Ok(()) => Ok(()),
@@ -346,7 +346,7 @@ impl Outbox {
             }
             Err(error) => {
                 let error = self.error(error, &message);
-                Err(TrySendError::closed(message, error))
+                Err(TrySendError::failed(message, error))
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Waiting with threads, each for as many words as futex_waitv(2) takes.
+//! Waiting with threads, each for as many words as futex_waitv(2) takes. Where that is missing, each waits
+//! for one word with futex(2).
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,12 +8,14 @@ use rustix::io::Errno;
 
 use super::DriverStats;
 use super::slot::{Outcome, Slot};
-use super::worker::Worker;
+use super::worker::{WORDS, Worker};
 use crate::sys::WaitList;
 
 #[derive(Debug)]
 pub(super) struct Pool {
     state: Mutex<State>,
+    /// For how many words a thread waits.
+    words: usize,
     /// The worker that was the last to end a wait: it has room, is awake, and gets the next wait, which is often
     /// for the same word.
     roomy: Arc<AtomicUsize>,
@@ -27,22 +30,25 @@ struct State {
 }
 
 impl Pool {
-    /// Finds out whether the kernel has the call.
+    /// Finds out whether the kernel has futex_waitv(2), of Linux 5.16, and lets this process call it.
     pub(super) fn new() -> Result<Self, Errno> {
         let word = AtomicU32::new(1);
         let mut list = WaitList::new();
         list.push(&word, 0);
-        match list.wait(None) {
-            Ok(_) | Err(Errno::AGAIN) => Ok(Self {
-                state: Mutex::new(State {
-                    workers: Vec::new(),
-                    last: 0,
-                    shut_down: false,
-                }),
-                roomy: Arc::default(),
+        let words = match list.wait(None) {
+            Ok(_) | Err(Errno::AGAIN) => WORDS,
+            Err(Errno::NOSYS | Errno::PERM) => 1,
+            Err(errno) => return Err(errno),
+        };
+        Ok(Self {
+            state: Mutex::new(State {
+                workers: Vec::new(),
+                last: 0,
+                shut_down: false,
             }),
-            Err(errno) => Err(errno),
-        }
+            words,
+            roomy: Arc::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -79,7 +85,7 @@ impl Pool {
         workers.retain(|(_, worker)| worker.waits().is_some());
         *last += 1;
         slot.set_key(*last);
-        match Worker::start(*last, slot, &self.roomy) {
+        match Worker::start(*last, slot, &self.roomy, self.words) {
             Ok(worker) => {
                 workers.push((*last, worker));
                 Ok(())

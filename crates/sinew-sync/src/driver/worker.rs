@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use sinew_core::interrupt::{self, Interrupter};
 
 use super::slot::{Outcome, Slot};
 use crate::sys::{self, WaitList};
 
 /// Words for one thread: 128, less the one by which it is told of news.
-const WORDS: usize = 127;
+pub(super) const WORDS: usize = 127;
+/// The time limit of futex(2) for one word. Without any, the call goes on after a signal.
+const LONG: Duration = Duration::from_secs(3600);
 /// A thread that has had nothing to wait for as long ends.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -20,6 +23,8 @@ pub(super) struct Worker {
     /// Changed, and woken, when something came onto the desk of a thread that is asleep.
     news: AtomicU32,
     desk: Mutex<Desk>,
+    /// For how many words the thread waits: [`WORDS`], or one, with futex(2).
+    words: usize,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +37,8 @@ struct Desk {
     waits: usize,
     /// The thread does not look at the desk before there is news.
     asleep: bool,
+    /// Calls a thread back from a word that it waits for with futex(2), which no news end.
+    interrupter: Option<Interrupter>,
     /// With the runtime.
     shut_down: bool,
     /// The thread has ended or is about to.
@@ -44,6 +51,7 @@ impl Worker {
         number: usize,
         slot: &Arc<Slot>,
         roomy: &Arc<AtomicUsize>,
+        words: usize,
     ) -> std::io::Result<Arc<Self>> {
         let worker = Arc::new(Self {
             news: AtomicU32::new(0),
@@ -53,6 +61,7 @@ impl Worker {
                 waits: 1,
                 ..Desk::default()
             }),
+            words,
         });
         let thread = Thread {
             worker: worker.clone(),
@@ -60,6 +69,7 @@ impl Worker {
             roomy: roomy.clone(),
             slots: Vec::new(),
             list: WaitList::new(),
+            news: 0,
         };
         std::thread::Builder::new()
             .name("sinew-futex".to_owned())
@@ -80,7 +90,7 @@ impl Worker {
     /// False if this thread has no room.
     pub(super) fn offer(&self, slot: &Arc<Slot>) -> bool {
         let mut desk = self.desk();
-        if desk.ended || desk.load >= WORDS {
+        if desk.ended || desk.load >= self.words {
             return false;
         }
         desk.load += 1;
@@ -117,6 +127,9 @@ impl Worker {
     fn tell(&self, mut desk: MutexGuard<'_, Desk>) {
         if std::mem::take(&mut desk.asleep) {
             self.news.fetch_add(1, Ordering::Release);
+            if let Some(interrupter) = &desk.interrupter {
+                interrupter.start();
+            }
             drop(desk);
             sys::wake(&self.news, 1);
         }
@@ -131,14 +144,51 @@ struct Thread {
     slots: Vec<Arc<Slot>>,
     /// The news, and then the words of the slots.
     list: WaitList,
+    /// What the news were when the desk was clear.
+    news: u32,
 }
 
 impl Thread {
     fn run(mut self) {
+        if self.worker.words > 1 {
+            return self.work();
+        }
+        interrupt::block_signals();
+        match Interrupter::new() {
+            Ok(interrupter) => {
+                self.worker.desk().interrupter = Some(interrupter);
+                self.work();
+                self.worker.desk().interrupter = None;
+            }
+            Err(error) => {
+                let errno = error.raw_os_error();
+                {
+                    let mut desk = self.worker.desk();
+                    desk.ended = true;
+                    self.slots.append(&mut desk.arrivals);
+                }
+                let errno = errno.unwrap_or_else(|| Errno::AGAIN.raw_os_error());
+                self.end_all(Outcome::Failed(errno));
+            }
+        }
+    }
+
+    /// Waits for the words, or for news. The index in the list of what was woken.
+    fn wait(&self, idle: Option<Duration>) -> Result<usize, Errno> {
+        if self.worker.words > 1 {
+            return self.list.wait(idle);
+        }
+        match self.slots.first() {
+            Some(slot) => sys::wait(&slot.word, slot.expected, Some(LONG)).map(|()| 1),
+            None => sys::wait(&self.worker.news, self.news, idle).map(|()| 0),
+        }
+    }
+
+    fn work(&mut self) {
         self.list.push(&self.worker.news, 0);
         while self.clear_desk() {
             let idle = self.slots.is_empty().then_some(IDLE);
-            match self.list.wait(idle) {
+            match self.wait(idle) {
                 // The kernel names the last of those that were woken: with the first, no other was.
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(woken) => {
@@ -169,6 +219,9 @@ impl Thread {
         loop {
             let (arrivals, departures) = {
                 let mut desk = self.worker.desk();
+                if let Some(interrupter) = &desk.interrupter {
+                    interrupter.stop();
+                }
                 if desk.shut_down {
                     desk.ended = true;
                     self.slots.append(&mut desk.arrivals);
@@ -177,8 +230,8 @@ impl Thread {
                 if desk.arrivals.is_empty() && desk.departures.is_empty() {
                     // From here on whatever comes changes the news.
                     desk.asleep = true;
-                    self.list
-                        .expect_first(self.worker.news.load(Ordering::Acquire));
+                    self.news = self.worker.news.load(Ordering::Acquire);
+                    self.list.expect_first(self.news);
                     return true;
                 }
                 (

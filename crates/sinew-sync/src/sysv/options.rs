@@ -265,7 +265,7 @@ impl<'a> Opening<'a> {
                 Ok(self.set(id, count))
             }
             Err(error) if is_removed(&error) => Err(Error::from_io("semctl", error)
-                .with_kind(ErrorKind::System)
+                .with_kind(ErrorKind::NotFound)
                 .with_address(&self.name)
                 .with_reason("no set has this id")
                 .with_remedy("see `ipcs -s`")),

@@ -150,7 +150,7 @@ impl SemaphoreSink {
         match self.semaphore.post() {
             Ok(()) => Ok(()),
             Err(error) if error.errno() == Some(libc::ERANGE) => Err(TrySendError::Full(unit)),
-            Err(error) => Err(TrySendError::closed(unit, error)),
+            Err(error) => Err(TrySendError::failed(unit, error)),
         }
     }
 }

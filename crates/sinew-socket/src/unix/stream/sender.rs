@@ -136,7 +136,7 @@ impl Sender {
         mut message: M,
     ) -> Result<(), TrySendError<M>> {
         if let Err(error) = self.check(&message) {
-            return Err(TrySendError::closed(message, error));
+            return Err(TrySendError::failed(message, error));
         }
         self.writer.get_mut().at_once = true;
         let sent = self.try_now(&mut message);
@@ -144,7 +144,7 @@ impl Sender {
         match sent {
             Ok(true) => Ok(()),
             Ok(false) => Err(TrySendError::Full(message)),
-            Err(error) => Err(TrySendError::closed(message, error)),
+            Err(error) => Err(TrySendError::failed(message, error)),
         }
     }
 

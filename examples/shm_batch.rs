@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     report("in batches", begun, &mut channel).await?;
 
-    drop(channel);
+    channel.close().await?;
     if !child.wait().await?.success() {
         return Err("the child failed".into());
     }

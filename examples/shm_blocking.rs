@@ -30,6 +30,7 @@ fn plain(mut channel: shm::Channel) -> Result<(), Box<dyn Error>> {
         let text = message.to_ascii_uppercase();
         channel.blocking_send(text)?;
     }
+    channel.blocking_close()?;
     let (sender, receiver) = (channel.sender().stats(), channel.receiver().stats());
     println!(
         "plain thread: answered {} messages, slept {} times",
@@ -48,7 +49,7 @@ async fn asynchronous() -> Result<(), Box<dyn Error>> {
         let answer = channel.recv().await?.ok_or("the child has closed")?;
         println!("task: {word} -> {}", answer.escape_ascii());
     }
-    drop(channel);
+    channel.close().await?;
     if !child.wait().await?.success() {
         return Err("the child failed".into());
     }

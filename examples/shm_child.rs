@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let square = u64::from_le_bytes(answer[..].try_into()?);
         println!("parent: {number} squared is {square}");
     }
-    drop(channel);
+    channel.close().await?;
     println!("parent: the child ended with {}", child.wait().await?);
     Ok(())
 }

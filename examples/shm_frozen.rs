@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         );
     }
 
-    drop(channel);
+    channel.close().await?;
     if !child.wait().await?.success() {
         return Err("the child failed".into());
     }

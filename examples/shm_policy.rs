@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         peer.pid, peer.uid
     );
     channel.send("welcome").await?;
-    drop(channel);
+    channel.close().await?;
     if !friend.wait().await?.success() {
         return Err("the friend failed".into());
     }

@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             stats.spins,
             stats.spin_misses,
         );
-        drop(channel);
+        channel.close().await?;
         if !child.wait().await?.success() {
             return Err("the child failed".into());
         }

@@ -308,12 +308,14 @@ fn blocking_faces_async() {
                         for number in 0..count {
                             sender.send(payloads.get(number)).await.unwrap();
                         }
+                        sender.close().await.unwrap();
                     }));
                 } else {
                     done.push(runtime.spawn_blocking(move || {
                         for number in 0..count {
                             sender.blocking_send(payloads.get(number)).unwrap();
                         }
+                        sender.blocking_close().unwrap();
                     }));
                 }
                 let payloads = Payloads::new(seed_of(1 - end), 20_000);
@@ -440,7 +442,7 @@ fn blocking_without_a_runtime() {
             }
             left.blocking_send("on").unwrap();
             assert_eq!(left.blocking_recv().unwrap().unwrap(), "on");
-            drop(left);
+            left.blocking_close().unwrap();
             echo.join().unwrap();
         }
     }
@@ -597,7 +599,7 @@ async fn a_trusted_receiver() {
     }
     let mut receiver = receiver.into_inner();
     sender.send("again").await.unwrap();
-    drop(sender);
+    sender.close().await.unwrap();
     assert_eq!(receiver.recv().await.unwrap().unwrap(), "again");
     assert_eq!(receiver.stats().messages, 501);
     assert_eq!(receiver.recv().await.unwrap(), None);

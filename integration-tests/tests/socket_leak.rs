@@ -102,7 +102,7 @@ fn unix_connections() {
                     // One that has gone before it is accepted.
                     drop(stream::connect(&at).await.unwrap());
                     let mut server = listener.accept().await.unwrap();
-                    assert!(server.recv().await.unwrap().is_none());
+                    assert!(server.recv().await.unwrap_err().is_peer_crashed());
                 }
                 _ => {
                     let accept = std::pin::pin!(packets.accept());

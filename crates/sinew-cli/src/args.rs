@@ -57,10 +57,11 @@ pub(crate) enum Command {
 /// them.
 ///
 /// It ends once everything is in the channel's memory, where the receiver finds it even after this program
-/// has ended. If it fails, or is interrupted, the receiver at the other end of `shm:`, `posixshm:`,
-/// `sysvshm:` or `mmap:` is told that the sender died, so that half a file does not look like a whole
-/// one, and a program that `exec:` has started is killed. Pipes, queues and sockets end without saying why,
-/// unless it happens within a message.
+/// has ended; on `unix:`, `unix-seqpacket:` and `tcp:` once the receiver has read everything, and it fails
+/// if the receiver has gone before that. If it fails, or is interrupted, the receiver at the other end of
+/// `shm:`, `posixshm:`, `sysvshm:`, `mmap:`, `unix:` or `tcp:` is told that the sender died, so that half a
+/// file does not look like a whole one, and a program that `exec:` has started is killed.
+/// `unix-seqpacket:`, `unix:` with `framing=lines`, other pipes and queues end without saying why.
 #[derive(Debug, Parser)]
 pub(crate) struct SendArgs {
     /// Where to send to

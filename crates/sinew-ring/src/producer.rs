@@ -418,6 +418,10 @@ impl<M: Memory> Producer<M> {
     ///
     /// A word that is no state.
     pub fn peer_state(&self) -> Result<State, Corruption> {
-        self.memory.consumer().state().ok_or(Corruption::State)
+        match self.memory.consumer().state() {
+            // A consumer has nothing that it could have left unfinished.
+            None | Some(State::Dropped) => Err(Corruption::State),
+            Some(state) => Ok(state),
+        }
     }
 }

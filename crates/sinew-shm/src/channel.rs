@@ -180,6 +180,15 @@ impl Channel {
         self.sender.close().await
     }
 
+    /// As [`Sender::blocking_close`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Sender::blocking_close`].
+    pub fn blocking_close(&mut self) -> Result<(), Error> {
+        self.sender.blocking_close()
+    }
+
     /// The same connection as a stream of bytes without boundaries;
     /// [`ByteStream::into_channel`] turns it back.
     pub fn into_byte_stream(self) -> ByteStream {

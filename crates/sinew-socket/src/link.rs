@@ -16,7 +16,7 @@ use tokio::task::coop;
 
 use crate::failure;
 use crate::outlet::{self, Outlet};
-use crate::unix::unread;
+use crate::unix::{refusal, unread};
 
 /// Never blocks, whatever others do to the open file, and never a signal.
 pub(crate) const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
@@ -55,6 +55,11 @@ impl Link {
     pub(crate) fn failed(&self, operation: &'static str, error: io::Error) -> Error {
         if Errno::from_io_error(&error) == Some(Errno::CONNRESET) {
             self.reset.store(true, Ordering::Relaxed);
+        }
+        let errno = Errno::from_io_error(&error);
+        let ends = [Errno::CONNRESET, Errno::PIPE, Errno::CONNREFUSED];
+        if errno.is_some_and(|errno| ends.contains(&errno)) && refusal::was_told(self.socket()) {
+            return self.named(refusal::error(operation));
         }
         self.named(failure::of_connection(operation, error))
     }

@@ -23,6 +23,10 @@ const SO_PEERPIDFD: c_int = 77;
 /// From linux/socket.h.
 const SCM_PIDFD: c_int = 4;
 
+/// From asm-generic/sockios.h. Where another number is right (MIPS, SPARC), the call fails, and no end is
+/// told that it was refused.
+const SIOCATMARK: libc::Ioctl = 0x8905;
+
 /// Words.
 const SLACK: usize = 8;
 
@@ -349,4 +353,12 @@ pub(crate) fn unsent(socket: BorrowedFd<'_>) -> io::Result<c_int> {
         0 => Ok(count),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Whether the next byte to be read was sent out of band.
+pub(crate) fn is_at_mark(socket: BorrowedFd<'_>) -> bool {
+    let mut answer: c_int = 0;
+    // SAFETY: SIOCATMARK writes one int.
+    let asked = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCATMARK, &raw mut answer) };
+    asked == 0 && answer == 1
 }

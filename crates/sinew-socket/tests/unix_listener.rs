@@ -123,6 +123,7 @@ async fn peers_are_known_and_admitted_by_policy() {
     let accepting = tokio::time::timeout(Duration::from_millis(50), listener.accept());
     assert!(accepting.await.is_err());
     assert_eq!(listener.rejected(), 1);
+    // Packets cannot tell why.
     assert!(turned_away.recv().await.unwrap().is_none());
     drop(listener);
 
@@ -250,4 +251,58 @@ async fn connecting_to_nothing() {
     let mut listener = seqpacket::Listener::bind(&late).await.unwrap();
     listener.accept().await.unwrap();
     connecting.await.unwrap().unwrap();
+}
+
+/// Whatever a peer does first that the policy does not admit, it is told so.
+#[tokio::test]
+async fn who_is_not_admitted_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let options = stream::Options::new().authorize(|_| false);
+    let mut listener = options.bind(&path).await.unwrap();
+    let refusing = tokio::spawn(async move { listener.accept().await });
+    let work = async {
+        let mut receives = stream::connect(&path).await.unwrap();
+        let error = receives.recv().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        assert!(error.to_string().contains("policy"), "{error}");
+
+        let mut closes = stream::connect(&path).await.unwrap();
+        let sent = closes.send("unread").await;
+        let error = match sent {
+            Ok(()) => closes.close().await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+
+        let mut sends = stream::connect(&path).await.unwrap().into_sender();
+        let error = loop {
+            if let Err(error) = sends.send("unread").await {
+                break error;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+
+        // One that died instead is none that refuses.
+        let raw = std::os::unix::net::UnixListener::bind(directory.path().join("t")).unwrap();
+        let mut client = stream::connect(directory.path().join("t")).await.unwrap();
+        client.send("unread").await.unwrap();
+        drop(raw.accept().unwrap());
+        let error = client.recv().await.unwrap_err();
+        assert!(error.is_peer_crashed(), "{error}");
+
+        // And a foreign client reads an end, or a reset, and no byte.
+        let mut foreign = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        foreign
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        let read =
+            tokio::task::spawn_blocking(move || std::io::Read::read(&mut foreign, &mut [0; 16]));
+        assert_eq!(read.await.unwrap().unwrap(), 0);
+    };
+    tokio::time::timeout(Duration::from_secs(60), work)
+        .await
+        .unwrap();
+    refusing.abort();
 }

@@ -4,6 +4,7 @@
 //!
 //! - [`open`], [`open_sender`] and [`open_receiver`] open whatever an [`Address`] names, as a boxed sink
 //!   and a boxed stream of [`Message`]s. Which mechanism it is, is a matter of configuration then.
+//! - `listen` listens for any number of peers; an end that is opened takes one.
 //! - [`Bridge`] joins two addresses, whatever they are.
 //! - The modules are the mechanisms themselves, each with its own types and all that it can do.
 //!
@@ -46,6 +47,33 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # What success means
+//!
+//! What a sender knows when `send` and `close` have returned `Ok`, and what the receiver is told of a
+//! sink that was dropped before it was closed (by `?`, by a panic) or whose process was killed. Where the
+//! table says *crash*, the receiver gets what was sent, and then an error with
+//! [`is_peer_crashed`](Error::is_peer_crashed); where it says *end*, it gets `None`, as after a `close`,
+//! because the mechanism cannot tell the two apart.
+//!
+//! | address | `send` is `Ok`: the message is | `close` is `Ok` | dropped | killed |
+//! |---|---|---|---|---|
+//! | `shm` | in memory that the receiver has | the receiver has not died before it had everything; it is not waited for | crash | crash |
+//! | `posixshm`, `sysvshm`, `mmap` | in memory that outlives both: nobody may ever come for it | as of `send` | crash | crash |
+//! | `unix`, `framing=length` | in the kernel | the receiver's process has read everything | crash | end; crash within a message |
+//! | `unix`, `framing=lines` | in the kernel | the receiver's process has read everything | end | end |
+//! | `unix-seqpacket` | in the kernel | the receiver's process has read everything | end | end |
+//! | `tcp`, `framing=length` | in the kernel | the peer's host has everything; after `open_sender`, the receiver has read to the end | crash | end; crash within a message |
+//! | `tcp`, `framing=lines` | in the kernel | as above | crash, if anything was sent; what was still on its way is lost | end |
+//! | `exec` | in the pipe | its input has ended; after `open_sender`, the program has succeeded | the program is killed | end |
+//! | `fd`, `fifo` | in the pipe: a reader that goes away leaves it unread | as of `send` | end; crash within a message of `framing=length` | as dropped |
+//! | `mq`, `sysvmq` | in the queue, which outlives both: nobody may ever come for it | as of `send` | nothing | nothing |
+//! | `unix-dgram` | in the receiver's socket: a receiver that goes away leaves it unread | as of `send` | nothing | nothing |
+//! | `udp` | on its way: it may be lost | as of `send` | nothing | nothing |
+//! | `sem`, `sysvsem`, `futex` | posted, or stored | as of `send` | nothing | nothing |
+//!
+//! A receiver's process that has read a message may still fail before it has done anything with it. A
+//! sender that has to know more needs an answer in its own protocol.
 
 mod bridge;
 mod open;

@@ -172,6 +172,7 @@ async fn echo(mut channel: Channel) {
             return;
         }
     }
+    let _told = channel.close().await;
 }
 
 fn report(error: Option<&Error>) {

@@ -346,6 +346,24 @@ impl Sender {
         poll_fn(|cx| self.poll_finish(cx)).await
     }
 
+    /// As [`close`](Self::close), for a thread that is not part of a runtime.
+    ///
+    /// It blocks the thread: do not call it in a task.
+    ///
+    /// # Errors
+    ///
+    /// As for [`close`](Self::close).
+    pub fn blocking_close(&mut self) -> Result<(), Error> {
+        if self.has_unsent() && !self.closed {
+            let sent = self.block_on(|sender| sender.stage_pending(None));
+            if sent.is_ok() || self.failed.is_some() {
+                self.close_now(State::Closed);
+            }
+            return sent;
+        }
+        self.finish()
+    }
+
     /// Changes how this half waits from now on.
     pub fn set_wait(&mut self, wait: Wait) {
         self.spin.set_wait(wait);

@@ -171,9 +171,14 @@ impl Sender {
             self.close_now(State::Closed);
             return Poll::Ready(sent);
         }
+        Poll::Ready(self.finish())
+    }
+
+    /// Closes, where nothing is left to be sent.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
         let lost = self.unreceived_by_the_dead();
         self.close_now(State::Closed);
-        Poll::Ready(lost.map_or(Ok(()), Err))
+        lost.map_or(Ok(()), Err)
     }
 
     /// Why what was published is not received any more: the receiver's process has died before it

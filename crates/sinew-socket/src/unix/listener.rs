@@ -7,6 +7,7 @@ use rustix::net::SocketType;
 use sinew_core::{BoundPath, Credentials, Error, UnixEndpoint, bind_unix};
 
 use super::policy::Policy;
+use super::refusal;
 use super::socket::{self, Setup};
 use crate::acceptor::Acceptor;
 use crate::sys;
@@ -82,6 +83,7 @@ impl Admission {
             if self.policy.admits(&peer, self.endpoint.as_ref()) {
                 return Poll::Ready(Ok((socket, peer)));
             }
+            refusal::tell(&socket);
             self.rejected += 1;
             let Credentials { pid, uid, gid, .. } = peer;
             tracing::warn!(

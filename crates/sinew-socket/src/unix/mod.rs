@@ -30,6 +30,7 @@ mod listener;
 mod message;
 mod packet;
 mod policy;
+pub(crate) mod refusal;
 mod socket;
 pub(crate) mod unread;
 

@@ -88,6 +88,7 @@ macro_rules! dispatch {
 /// | `threshold` | a quarter of `capacity` | the longest message that travels in the ring |
 /// | `max-message` | `1G` | the longest message that this end receives |
 /// | `wait` | `adaptive` | `adaptive`, `park` or `spin`, as `shm::Wait` |
+/// | `peers`, `max-peers` | `one` | of an end that connects, nothing; otherwise only for `listen` |
 ///
 /// The same address serves both ends: `mode` is for the one that listens.
 ///
@@ -166,7 +167,8 @@ macro_rules! dispatch {
 /// # `unix:`, `unix-seqpacket:`, `tcp:`
 ///
 /// A connection between two processes. One listens, until one peer has connected, and gives the address
-/// free again then; the other connects.
+/// free again then; the other connects. Of several that connect at once one is taken; the others fail,
+/// at the latest when they close. `listen` takes them all.
 ///
 /// | parameter | default | |
 /// |---|---|---|
@@ -178,8 +180,9 @@ macro_rules! dispatch {
 /// | `credentials` | no | not `tcp:`; whether each message that is received says who sent it |
 /// | `nodelay` | no | `tcp:`; send small messages at once |
 /// | `keepalive` | no | `tcp:`; probe a silent peer after this long, and then three times, as far apart (75 s at most) |
-/// | `linger` | no | `tcp:`; how long closing waits until the peer's host has everything; `0s` resets |
-/// | `backlog` | 1024 | `tcp:`; how many connections can wait |
+/// | `linger` | for ever | `tcp:`; how long closing waits for the peer; `0s` resets |
+/// | `backlog` | 0; 1024 of `listen` | `tcp:`; how many connections can wait, less one |
+/// | `peers`, `max-peers` | `one` | of an end that connects, nothing; otherwise only for `listen` |
 /// | `reuse-port` | no | `tcp:`; share the port with others that say so too |
 ///
 /// Port 0 is one that is free. An end that listens logs which, at the level `info` with the target

@@ -14,7 +14,8 @@ use crate::unix::listener::Admission;
 ///
 /// Binding takes the path of a listener that died, and never that of one that lives. Dropping the
 /// listener removes its path; connections that were accepted live on. A peer that the policy does not
-/// admit is turned away, counted in [`rejected`](Self::rejected) and traced.
+/// admit is turned away, counted in [`rejected`](Self::rejected) and traced. Packets cannot tell it so:
+/// it finds a connection that has ended.
 pub struct Listener {
     admission: Admission,
     options: Options,

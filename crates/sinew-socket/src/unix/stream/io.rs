@@ -15,6 +15,7 @@ use tokio_util::codec::Decoder;
 use crate::link::Link;
 use crate::sys::{self, Control};
 use crate::unix::packet::{loss, too_many_fds};
+use crate::unix::refusal;
 
 /// The reading half of a stream, which counts bytes and keeps descriptors until their message is whole.
 pub(crate) struct ReadIo {
@@ -25,6 +26,8 @@ pub(crate) struct ReadIo {
     /// Ask the kernel even if the runtime has not heard of bytes.
     pub(crate) at_once: bool,
     spin: AdaptiveSpin,
+    /// Before the first byte, look whether the listener has refused this end.
+    pub(crate) may_be_refused: bool,
     /// Bytes read so far.
     position: u64,
     /// Of the last read.
@@ -50,6 +53,7 @@ impl ReadIo {
             credentials,
             at_once: false,
             spin: AdaptiveSpin::adaptive(),
+            may_be_refused: false,
             position: 0,
             fds: Vec::new(),
             arrived: VecDeque::new(),
@@ -59,7 +63,9 @@ impl ReadIo {
 
     /// One for the same socket, as new.
     pub(crate) fn another(&self) -> Self {
-        Self::new(self.link.clone(), self.max_fds, self.credentials)
+        let mut another = Self::new(self.link.clone(), self.max_fds, self.credentials);
+        another.may_be_refused = self.may_be_refused;
+        another
     }
 
     /// Takes what belongs to the message that ends before byte `end`.
@@ -157,7 +163,11 @@ impl AsyncRead for ReadIo {
         let this = self.get_mut();
         let room = buffer.remaining();
         let (control, fds) = (&mut this.control, &mut this.fds);
+        let may_be_refused = this.may_be_refused;
         let mut read = |fd: &OwnedFd| {
+            if may_be_refused && refusal::was_told(fd) {
+                return Err(refusal::errno());
+            }
             let received = sys::receive_stream(fd.as_fd(), buffer, control, fds)?;
             // Descriptors, or another writer's bytes behind, make a read short as well.
             let drained = (1..room).contains(&received.len)
@@ -175,6 +185,7 @@ impl AsyncRead for ReadIo {
         };
         Poll::Ready(match received {
             Ok(received) => {
+                this.may_be_refused = false;
                 this.note(&received);
                 Ok(())
             }

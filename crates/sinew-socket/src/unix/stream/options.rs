@@ -8,6 +8,7 @@ use sinew_core::{Credentials, Error, FrameCodec, Framing, UnixEndpoint};
 use super::{Connection, Listener};
 use crate::link::MAX_FDS;
 use crate::unix::policy::Policy;
+use crate::unix::refusal;
 use crate::unix::socket::{self, Setup};
 
 /// How connections and listeners are made; both ends have their own.
@@ -216,7 +217,10 @@ impl Options {
             .setup
             .connect(SocketType::STREAM, &endpoint, self.wait_for_listener)
             .await?;
-        self.connection(socket, endpoint.to_string())
+        refusal::expect(&socket);
+        let mut connection = self.connection(socket, endpoint.to_string())?;
+        connection.receiver().expect_refusal();
+        Ok(connection)
     }
 
     /// Makes a connection of a connected socket, such as one that was inherited or received.

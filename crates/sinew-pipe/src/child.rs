@@ -72,11 +72,12 @@ impl Process {
         child.try_wait()?.ok_or(io::ErrorKind::WouldBlock.into())
     }
 
-    /// Kills it, unless it has ended. A process id is not given to another before it was reaped.
+    /// Kills it, unless it has ended, and its group. A process id is not given to another before it was
+    /// reaped.
     fn kill(&self) {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(child.try_wait(), Ok(None)) {
-            let _ended_before = child.kill();
+            sys::kill(&child);
         }
     }
 
@@ -97,8 +98,7 @@ impl Drop for Process {
         if !self.home.is_here() || self.try_wait().is_ok() {
             return;
         }
-        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
-        sys::kill(child);
+        self.kill();
         // It may take its time to die, for which nobody's worker thread waits. A process id is not
         // given to another before it was reaped, and a zombie would be left if nobody did that.
         if self.try_wait().is_ok() {

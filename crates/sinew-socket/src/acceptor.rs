@@ -59,7 +59,7 @@ impl Acceptor {
                 }
                 Err(error) if failure::is_of_connection(&error) => {}
                 Err(error) if failure::is_shortage(&error) => {
-                    self.backoff.failed();
+                    self.backoff.failed()?;
                     let error = Error::from_io("accept", error).with_address(&self.address);
                     // The peer waits in the backlog, and accepting goes on.
                     return Poll::Ready(Err(error.with_kind(ErrorKind::Lost)));

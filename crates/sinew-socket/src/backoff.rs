@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use sinew_core::Error;
+use sinew_core::time::sleep_until;
 use tokio::time::{Instant, Sleep};
 
 #[derive(Debug)]
@@ -27,14 +29,15 @@ impl Backoff {
     }
 
     /// It failed: wait, for longer than the last time.
-    pub(crate) fn failed(&mut self) {
+    pub(crate) fn failed(&mut self) -> Result<(), Error> {
         let end = Instant::now() + self.delay;
         match &mut self.sleep {
             Some(sleep) => sleep.as_mut().reset(end),
-            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(end))),
+            None => self.sleep = Some(Box::pin(sleep_until(end)?)),
         }
         self.waiting = true;
         self.delay = (self.delay * 2).min(self.most);
+        Ok(())
     }
 
     pub(crate) fn succeeded(&mut self) {

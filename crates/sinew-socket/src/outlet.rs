@@ -73,7 +73,7 @@ impl Outlet {
                     self.smooth = 0;
                     self.watched = Some(AsyncIo::with_interest(socket, Interest::WRITABLE)?);
                 }
-                Err(_) => self.backoff.failed(),
+                Err(_) => self.backoff.failed()?,
             }
         }
     }

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use sinew_core::time::sleep;
 use sinew_core::{Error, ErrorKind};
 use sinew_memory::Region;
 
@@ -358,7 +359,7 @@ impl Opening {
         loop {
             match self.step()? {
                 Found::Ready(block) => return Ok(block),
-                Found::Later(error) => tokio::time::sleep(self.wait(error)?).await,
+                Found::Later(error) => sleep(self.wait(error)?)?.await,
             }
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt;
+use sinew_core::time;
 use sinew_core::{AsyncIo, Error, ErrorKind};
 use tokio::time::Instant;
 
@@ -36,13 +37,13 @@ impl Options {
         let begun = Instant::now();
         loop {
             let left = self.connect_timeout.saturating_sub(begun.elapsed());
-            let attempt = tokio::time::timeout(left, self.connect_any(&text));
-            let error = match attempt.await {
-                Ok(Ok((socket, address))) => {
+            let attempt = time::timeout(left, self.connect_any(&text));
+            let error = match attempt.await? {
+                Some(Ok((socket, address))) => {
                     return self.connection(socket, address.to_string().into());
                 }
-                Ok(Err(error)) => error,
-                Err(_) => {
+                Some(Err(error)) => error,
+                None => {
                     return Err(Error::new(ErrorKind::TimedOut, "connect")
                         .with_address(&text)
                         .with_reason(format!("nobody answered within {:?}", self.connect_timeout))
@@ -60,7 +61,7 @@ impl Options {
                     false => error,
                 });
             }
-            tokio::time::sleep(RETRY).await;
+            time::sleep(RETRY)?.await;
         }
     }
 

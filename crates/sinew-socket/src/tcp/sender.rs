@@ -255,7 +255,7 @@ impl Sender {
             if self.backoff.is_waiting() {
                 ready!(self.backoff.poll_over(cx));
             } else {
-                self.backoff.failed();
+                self.backoff.failed()?;
             }
         }
     }

@@ -280,13 +280,13 @@ impl Outbox {
                     ready!(self.backoff.poll_over(cx));
                     match outlet::now(socket, |fd| attempt(message, fd)) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            self.backoff.failed();
+                            self.backoff.failed()?;
                             continue;
                         }
                         result => sent = Poll::Ready(result),
                     }
                 } else {
-                    self.backoff.failed();
+                    self.backoff.failed()?;
                     continue;
                 }
             }

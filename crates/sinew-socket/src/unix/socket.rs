@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
+use sinew_core::time::sleep;
 use sinew_core::{Error, ErrorKind, UnixEndpoint};
 use tokio::time::Instant;
 
@@ -92,7 +93,7 @@ impl Setup {
                     error.with_detail(format!("waited {patience:?}"))
                 });
             }
-            tokio::time::sleep(RETRY).await;
+            sleep(RETRY)?.await;
         }
     }
 }

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytemuck::Pod;
+use sinew_core::time;
 use sinew_core::{Error, ErrorKind, Home};
 use sinew_memory::{Region, View};
 
@@ -121,9 +122,10 @@ impl Condvar {
         guard: Guard<'a, T>,
         timeout: Duration,
     ) -> LockResult<'a, T> {
-        match tokio::time::timeout(timeout, self.wait(guard)).await {
-            Ok(done) => done,
-            Err(_) => Err(LockError::Failed(self.timed_out(timeout))),
+        match time::timeout(timeout, self.wait(guard)).await {
+            Ok(Some(done)) => done,
+            Ok(None) => Err(LockError::Failed(self.timed_out(timeout))),
+            Err(error) => Err(LockError::Failed(error)),
         }
     }
 

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use sinew_core::time;
 use sinew_core::{Error, ErrorKind};
 use sinew_memory::{Region, View};
 use sinew_ring::sync::EventState;
@@ -135,10 +136,8 @@ impl Event {
     ///
     /// As for [`wait`](Self::wait).
     pub async fn wait_timeout(&self, timeout: Duration) -> Result<(), Error> {
-        match tokio::time::timeout(timeout, self.wait()).await {
-            Ok(done) => done,
-            Err(_) => Err(self.timed_out(timeout)),
-        }
+        let done = time::timeout(timeout, self.wait()).await?;
+        done.unwrap_or_else(|| Err(self.timed_out(timeout)))
     }
 
     /// As [`wait`](Self::wait), for a thread that is not part of a runtime.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 use sinew_core::Error;
+use sinew_core::time;
 use sinew_memory::{Region, Slot};
 
 use super::core::{Clean, Core, Taken};
@@ -73,10 +74,8 @@ impl<T: Pod> Protected<T> {
         timeout: Duration,
         work: impl Future<Output = R>,
     ) -> Result<R, Error> {
-        match tokio::time::timeout(timeout, work).await {
-            Ok(done) => Ok(done),
-            Err(_) => Err(timed_out(self.core.name(), timeout)),
-        }
+        let done = time::timeout(timeout, work).await?;
+        done.ok_or_else(|| timed_out(self.core.name(), timeout))
     }
 
     /// Takes the lock, whatever became of earlier owners, and writes the data anew.

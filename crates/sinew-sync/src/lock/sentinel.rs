@@ -12,6 +12,7 @@ use rustix::time::{
     timerfd_settime,
 };
 use sinew_core::AsyncIo;
+use sinew_core::{thread, time};
 use tokio::io::Interest;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -126,7 +127,14 @@ async fn watch(mut duty: Duty) {
             None => Err(io::ErrorKind::Unsupported.into()),
         };
         if rested.is_err() {
-            tokio::time::sleep(INTERVAL).await;
+            match time::sleep(INTERVAL) {
+                Ok(rest) => rest.await,
+                // A runtime without timers.
+                Err(_) => {
+                    let rest = || std::thread::sleep(INTERVAL);
+                    let _rested = thread::run("sinew-watch", rest).await;
+                }
+            }
         }
         let Some(list) = duty.list() else { return };
         for watched in list {

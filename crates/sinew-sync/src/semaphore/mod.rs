@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use sinew_core::time;
 use sinew_core::{Error, ErrorKind, Home};
 use sinew_memory::{Region, View};
 use sinew_ring::sync::SemaphoreState;
@@ -146,10 +147,8 @@ impl Semaphore {
     /// As for [`acquire`](Self::acquire).
     #[doc(alias = "sem_timedwait")]
     pub async fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, Error> {
-        match tokio::time::timeout(timeout, self.acquire()).await {
-            Ok(acquired) => acquired,
-            Err(_) => Err(self.timed_out(timeout)),
-        }
+        let acquired = time::timeout(timeout, self.acquire()).await?;
+        acquired.unwrap_or_else(|| Err(self.timed_out(timeout)))
     }
 
     /// Takes a unit if there is one.

@@ -2,6 +2,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use sinew_core::sysv::{Target, ftok};
+use sinew_core::time;
 use sinew_core::{Error, ErrorKind};
 
 use super::attributes::count;
@@ -165,7 +166,7 @@ impl Options {
             if let Some(set) = opening.look()? {
                 return Ok(set);
             }
-            tokio::time::sleep(INTERVAL).await;
+            time::sleep(INTERVAL)?.await;
         }
     }
 

@@ -3,6 +3,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sinew_core::time;
 use sinew_core::{Error, ErrorKind, Home};
 
 use super::attributes::{Attributes, count};
@@ -339,10 +340,8 @@ impl Opened {
         timeout: Duration,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        match tokio::time::timeout(timeout, work).await {
-            Ok(done) => done,
-            Err(_) => Err(self.timed_out(timeout)),
-        }
+        let done = time::timeout(timeout, work).await?;
+        done.unwrap_or_else(|| Err(self.timed_out(timeout)))
     }
 
     /// Where the helper has failed in what it was asked for.

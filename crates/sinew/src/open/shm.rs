@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sinew_core::time;
 use sinew_core::{Address, BoxSink, BoxStream, Error, ErrorKind, Messages};
 use sinew_shm::{Channel, Endpoint, Options, Wait};
 use tokio::time::Instant;
@@ -77,7 +78,7 @@ async fn connect(
         if left.is_zero() {
             return Err(error);
         }
-        tokio::time::sleep(RETRY).await;
+        time::sleep(RETRY)?.await;
     }
 }
 
@@ -93,9 +94,9 @@ async fn listen(
     let Some(timeout) = timeout else {
         return listener.accept().await;
     };
-    match tokio::time::timeout(timeout, listener.accept()).await {
-        Ok(accepted) => accepted,
-        Err(_) => Err(Error::new(ErrorKind::TimedOut, "accept")
+    match time::timeout(timeout, listener.accept()).await? {
+        Some(accepted) => accepted,
+        None => Err(Error::new(ErrorKind::TimedOut, "accept")
             .with_address(address)
             .with_reason(format!("nobody connected within {timeout:?}"))
             .with_remedy("start the process that connects, or raise the timeout")),

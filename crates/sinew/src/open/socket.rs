@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
+use sinew_core::time;
 use sinew_core::{
     Address, BoxSink, BoxStream, Error, ErrorKind, Framing, Message, MessageSink, MessageStream,
     Messages, Scheme, UnixEndpoint,
@@ -111,9 +112,9 @@ async fn first<T>(
     let Some(timeout) = address.duration("timeout")? else {
         return accepted.await;
     };
-    match tokio::time::timeout(timeout, accepted).await {
-        Ok(accepted) => accepted,
-        Err(_) => Err(Error::new(ErrorKind::TimedOut, "accept")
+    match time::timeout(timeout, accepted).await? {
+        Some(accepted) => accepted,
+        None => Err(Error::new(ErrorKind::TimedOut, "accept")
             .with_address(address)
             .with_reason(format!("nobody connected within {timeout:?}"))
             .with_remedy("start the process that connects, or raise the timeout")),

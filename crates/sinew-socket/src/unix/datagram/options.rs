@@ -2,6 +2,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::net::SocketType;
+use sinew_core::time::sleep;
 use sinew_core::{BoundPath, Error, UnixEndpoint, bind_unix};
 use tokio::time::Instant;
 
@@ -194,7 +195,7 @@ impl Options {
                     error
                 });
             }
-            tokio::time::sleep(RETRY).await;
+            sleep(RETRY)?.await;
         }
         Socket::new(socket, path, endpoint.to_string(), self)
     }

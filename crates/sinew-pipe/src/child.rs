@@ -407,10 +407,6 @@ impl Options {
     ///
     /// `ENOENT` if there is no such program, and the limits of fork(2) and pipe(2).
     ///
-    /// # Panics
-    ///
-    /// If the runtime was built without [`enable_io`](tokio::runtime::Builder::enable_io).
-    ///
     /// # Examples
     ///
     /// ```
@@ -443,10 +439,6 @@ impl Options {
     /// # Errors
     ///
     /// As for [`spawn`](Self::spawn).
-    ///
-    /// # Panics
-    ///
-    /// As for [`spawn`](Self::spawn).
     pub fn spawn_packets(
         &self,
         command: &mut Command,
@@ -466,10 +458,6 @@ impl Options {
     /// # Errors
     ///
     /// As for [`spawn`](Self::spawn).
-    ///
-    /// # Panics
-    ///
-    /// As for [`spawn`](Self::spawn).
     pub fn spawn_sender(&self, command: &mut Command) -> Result<ChildSender, Error> {
         let (sender, stdin) = self.sender()?;
         let sender = sender.with_address(name(command));
@@ -479,10 +467,6 @@ impl Options {
     /// As [`spawn_sender`](Self::spawn_sender), with packets.
     ///
     /// # Errors
-    ///
-    /// As for [`spawn`](Self::spawn).
-    ///
-    /// # Panics
     ///
     /// As for [`spawn`](Self::spawn).
     pub fn spawn_packet_sender(
@@ -499,10 +483,6 @@ impl Options {
     /// # Errors
     ///
     /// As for [`spawn`](Self::spawn).
-    ///
-    /// # Panics
-    ///
-    /// As for [`spawn`](Self::spawn).
     pub fn spawn_receiver(&self, command: &mut Command) -> Result<ChildReceiver, Error> {
         let (receiver, stdout) = self.receiver()?;
         let receiver = receiver.with_address(name(command));
@@ -512,10 +492,6 @@ impl Options {
     /// As [`spawn_receiver`](Self::spawn_receiver), with packets.
     ///
     /// # Errors
-    ///
-    /// As for [`spawn`](Self::spawn).
-    ///
-    /// # Panics
     ///
     /// As for [`spawn`](Self::spawn).
     pub fn spawn_packet_receiver(

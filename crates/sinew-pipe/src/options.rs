@@ -76,10 +76,6 @@ impl Options {
     ///
     /// `EMFILE` and `ENFILE` of pipe(2); for a [`size`](Self::size),
     /// [`LimitExceeded`](ErrorKind::LimitExceeded) with the sysctl that limits it.
-    ///
-    /// # Panics
-    ///
-    /// If the runtime was built without [`enable_io`](tokio::runtime::Builder::enable_io).
     pub fn pair(&self) -> Result<(Sender, Receiver), Error> {
         let (writer, reader) = self.byte_pair()?;
         let codec = self.codec(Framing::Length);
@@ -94,10 +90,6 @@ impl Options {
     /// # Errors
     ///
     /// As for [`pair`](Self::pair).
-    ///
-    /// # Panics
-    ///
-    /// As for [`pair`](Self::pair).
     pub fn byte_pair(&self) -> Result<(Writer, Reader), Error> {
         let (reader, writer) = self.pipe(false)?;
         Ok((Writer::of_pipe(writer, None)?, Reader::of_pipe(reader)?))
@@ -107,10 +99,6 @@ impl Options {
     /// without framing, and reading gives one at a time (`O_DIRECT` of pipe(2)).
     ///
     /// # Errors
-    ///
-    /// As for [`pair`](Self::pair).
-    ///
-    /// # Panics
     ///
     /// As for [`pair`](Self::pair).
     pub fn packet_pair(&self) -> Result<(PacketSender, PacketReceiver), Error> {
@@ -129,10 +117,6 @@ impl Options {
     /// # Errors
     ///
     /// As for [`pair`](Self::pair).
-    ///
-    /// # Panics
-    ///
-    /// As for [`pair`](Self::pair).
     pub fn sender(&self) -> Result<(Sender, OwnedFd), Error> {
         let (reader, writer) = self.pipe(false)?;
         let writer = Writer::of_pipe(writer, None)?;
@@ -147,10 +131,6 @@ impl Options {
     /// # Errors
     ///
     /// As for [`pair`](Self::pair).
-    ///
-    /// # Panics
-    ///
-    /// As for [`pair`](Self::pair).
     pub fn receiver(&self) -> Result<(Receiver, OwnedFd), Error> {
         let (reader, writer) = self.pipe(false)?;
         let reader = Reader::of_pipe(reader)?;
@@ -162,10 +142,6 @@ impl Options {
     /// # Errors
     ///
     /// As for [`pair`](Self::pair).
-    ///
-    /// # Panics
-    ///
-    /// As for [`pair`](Self::pair).
     pub fn packet_sender(&self) -> Result<(PacketSender, OwnedFd), Error> {
         let (reader, writer) = self.pipe(true)?;
         let sender = self.packet_sender_of(Writer::of_pipe(writer, None)?)?;
@@ -175,10 +151,6 @@ impl Options {
     /// As [`receiver`](Self::receiver), of packets: what the process writes is a packet each time.
     ///
     /// # Errors
-    ///
-    /// As for [`pair`](Self::pair).
-    ///
-    /// # Panics
     ///
     /// As for [`pair`](Self::pair).
     pub fn packet_receiver(&self) -> Result<(PacketReceiver, OwnedFd), Error> {
@@ -271,10 +243,6 @@ impl Options {
 /// # Errors
 ///
 /// `EMFILE` and `ENFILE` of pipe(2).
-///
-/// # Panics
-///
-/// If the runtime was built without [`enable_io`](tokio::runtime::Builder::enable_io).
 ///
 /// # Examples
 ///

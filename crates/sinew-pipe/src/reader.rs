@@ -78,10 +78,6 @@ impl Reader {
     ///
     /// Of kind [`InvalidInput`](sinew_core::ErrorKind::InvalidInput) for a directory, a socket that
     /// listens, or a descriptor that is not open for reading; the limits of open(2) and epoll(7).
-    ///
-    /// # Panics
-    ///
-    /// If the runtime was built without [`enable_io`](tokio::runtime::Builder::enable_io).
     pub fn from_fd(fd: impl Into<OwnedFd>) -> Result<Self, Error> {
         let fd = fd.into();
         inherited::check_mode(fd.as_fd(), OFlags::WRONLY, "reading")?;

@@ -49,10 +49,6 @@ impl Writer {
     /// # Errors
     ///
     /// As for [`Reader::from_fd`](crate::Reader::from_fd).
-    ///
-    /// # Panics
-    ///
-    /// If the runtime was built without [`enable_io`](tokio::runtime::Builder::enable_io).
     pub fn from_fd(fd: impl Into<OwnedFd>) -> Result<Self, Error> {
         let fd = fd.into();
         inherited::check_mode(fd.as_fd(), OFlags::RDONLY, "writing")?;

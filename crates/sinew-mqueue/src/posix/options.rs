@@ -139,10 +139,6 @@ impl Options {
     /// `EINVAL` above `fs.mqueue.msg_max` or `msgsize_max`, `ENOSPC` above `queues_max`, `EMFILE` above
     /// `RLIMIT_MSGQUEUE` or `RLIMIT_NOFILE`. Of kind [`InvalidInput`](ErrorKind::InvalidInput) for a bad
     /// name or priority, where the queue differs from what was asked for, and outside of a Tokio runtime.
-    ///
-    /// # Panics
-    ///
-    /// If the runtime was built without [`enable_io`](tokio::runtime::Builder::enable_io).
     pub fn open(&self, name: impl AsRef<OsStr>) -> Result<Queue, Error> {
         let (opened, descriptor) = self.opened(name.as_ref(), OpenOptions::readwrite())?;
         let second = descriptor
@@ -165,10 +161,6 @@ impl Options {
     /// Opens a queue for receiving; permission to read is enough.
     ///
     /// # Errors
-    ///
-    /// As for [`open`](Self::open).
-    ///
-    /// # Panics
     ///
     /// As for [`open`](Self::open).
     pub fn open_receiver(&self, name: impl AsRef<OsStr>) -> Result<Receiver, Error> {

@@ -69,11 +69,6 @@ impl Sender {
     ///
     /// Cancel safe: dropped before it is ready, it has sent nothing. What the sink had kept is sent first,
     /// and stays with the sink until it is.
-    ///
-    /// # Panics
-    ///
-    /// If the queue is full, and the runtime was built without
-    /// [`enable_io`](tokio::runtime::Builder::enable_io).
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
         let message = message.into();
         let priority = message.priority().unwrap_or(self.priority);
@@ -87,10 +82,6 @@ impl Sender {
     /// As for [`send`](Self::send).
     ///
     /// # Cancel safety
-    ///
-    /// As for [`send`](Self::send).
-    ///
-    /// # Panics
     ///
     /// As for [`send`](Self::send).
     pub async fn send_slice(&mut self, payload: &[u8], priority: u32) -> Result<(), Error> {
@@ -132,10 +123,6 @@ impl Sender {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    ///
-    /// # Panics
-    ///
-    /// As for [`send`](Self::send).
     pub async fn writable(&mut self) -> Result<(), Error> {
         let opened = Arc::clone(&self.opened);
         self.calm = 0;

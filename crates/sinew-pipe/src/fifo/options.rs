@@ -133,10 +133,6 @@ impl Options {
     ///
     /// Cancel safe: dropped before it is ready, it leaves nothing open. A writer that came in the same
     /// moment finds that its reader has gone.
-    ///
-    /// # Panics
-    ///
-    /// If the runtime was built without [`enable_io`](tokio::runtime::Builder::enable_io).
     pub async fn receiver(&self, path: impl AsRef<Path>) -> Result<Receiver, Error> {
         let path = path.as_ref();
         let reader = self.reader(path).await?;
@@ -150,10 +146,6 @@ impl Options {
     /// As for [`receiver`](Self::receiver).
     ///
     /// # Cancel safety
-    ///
-    /// As for [`receiver`](Self::receiver).
-    ///
-    /// # Panics
     ///
     /// As for [`receiver`](Self::receiver).
     pub async fn sender(&self, path: impl AsRef<Path>) -> Result<Sender, Error> {
@@ -171,10 +163,6 @@ impl Options {
     /// # Cancel safety
     ///
     /// As for [`receiver`](Self::receiver).
-    ///
-    /// # Panics
-    ///
-    /// As for [`receiver`](Self::receiver).
     pub async fn packet_receiver(&self, path: impl AsRef<Path>) -> Result<PacketReceiver, Error> {
         let path = path.as_ref();
         let receiver = self.pipe.packet_receiver_of(self.reader(path).await?)?;
@@ -190,10 +178,6 @@ impl Options {
     /// # Cancel safety
     ///
     /// As for [`receiver`](Self::receiver).
-    ///
-    /// # Panics
-    ///
-    /// As for [`receiver`](Self::receiver).
     pub async fn packet_sender(&self, path: impl AsRef<Path>) -> Result<PacketSender, Error> {
         let path = path.as_ref();
         let sender = self.pipe.packet_sender_of(self.writer(path).await?)?;
@@ -207,10 +191,6 @@ impl Options {
     /// As for [`receiver`](Self::receiver).
     ///
     /// # Cancel safety
-    ///
-    /// As for [`receiver`](Self::receiver).
-    ///
-    /// # Panics
     ///
     /// As for [`receiver`](Self::receiver).
     pub async fn reader(&self, path: impl AsRef<Path>) -> Result<Reader, Error> {
@@ -237,10 +217,6 @@ impl Options {
     /// As for [`receiver`](Self::receiver).
     ///
     /// # Cancel safety
-    ///
-    /// As for [`receiver`](Self::receiver).
-    ///
-    /// # Panics
     ///
     /// As for [`receiver`](Self::receiver).
     pub async fn writer(&self, path: impl AsRef<Path>) -> Result<Writer, Error> {

@@ -138,10 +138,6 @@ impl Driver {
     /// # Errors
     ///
     /// Outside of a runtime, and where neither backend is to be had.
-    ///
-    /// # Panics
-    ///
-    /// If the runtime was built without [`enable_io`](tokio::runtime::Builder::enable_io).
     pub fn current() -> Result<Self, Error> {
         registry::find(Backend::Auto)
     }
@@ -152,10 +148,6 @@ impl Driver {
     ///
     /// Of kind [`InvalidInput`](ErrorKind::InvalidInput) if there is one already with the other backend,
     /// otherwise as for [`current`](Self::current).
-    ///
-    /// # Panics
-    ///
-    /// As for [`current`](Self::current).
     pub fn start(backend: Backend) -> Result<Self, Error> {
         registry::find(backend)
     }

@@ -428,8 +428,8 @@ pub(crate) fn rejection(reason: Reason) -> Error {
         ),
         Reason::Resources => (
             ErrorKind::Refused,
-            "the listener has no memory or descriptors left",
-            "raise its limits (ulimit -n, ulimit -f), or close other channels",
+            "the listener cannot make memory or descriptors",
+            "see the listener's own error; raise its limits (ulimit -n, ulimit -f), or close other channels",
         ),
         Reason::Features(features) => {
             missing =

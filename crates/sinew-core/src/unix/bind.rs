@@ -226,9 +226,10 @@ fn of_directory(error: Error, path: &Path) -> Error {
         Some("ENOENT" | "ENOTDIR") => error
             .with_reason(format!("there is no directory {}", directory.display()))
             .with_remedy("create it first"),
-        Some("EACCES" | "EROFS") => {
-            error.with_reason(format!("a socket is made in {}", directory.display()))
-        }
+        Some("EACCES") => error.with_reason(format!(
+            "this user may not make a socket in {}",
+            directory.display()
+        )),
         _ => error,
     }
 }

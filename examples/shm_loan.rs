@@ -57,7 +57,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         );
     }
 
-    drop((one, two));
+    one.close().await?;
+    two.close().await?;
     for child in [&mut first, &mut second] {
         if !child.wait().await?.success() {
             return Err("a child failed".into());

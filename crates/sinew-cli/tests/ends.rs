@@ -107,6 +107,35 @@ fn input_that_fails() {
     receiver.end().failed(1, &["without closing"]);
 }
 
+/// On sockets, too: the receiver learns that it has not got all, and prints what it has got.
+#[test]
+fn input_that_fails_midway() {
+    let free = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let place = Place::new();
+    for address in [
+        format!("unix:{}", place.path().display()),
+        format!("tcp:{}", free()),
+        format!("tcp:{}?framing=lines", free()),
+    ] {
+        let receiver = start(&["recv", &address]);
+        let mut sender = Running::start(sinew(&["send", &address]).stdin(Stdio::piped()));
+        let mut stdin = sender.child.stdin.take().unwrap();
+        stdin.write_all(b"one\ntwo\n").unwrap();
+        process::until("the receiver does not write", || {
+            process::written(&receiver) >= 8
+        });
+        // The receiver writes to a descriptor of its runtime, too: so give it the time to print.
+        std::thread::sleep(Duration::from_millis(200));
+        sender.signal(Signal::INT);
+        assert_eq!(sender.end().code, Some(130));
+        let printed = receiver.end().failed(1, &["recv"]);
+        assert_eq!(printed, b"one\ntwo\n", "{address}");
+    }
+}
+
 #[test]
 fn a_killed_sender() {
     let place = Place::new();

@@ -192,6 +192,10 @@ fn next<T, L: Stream<Item = Result<T, Error>> + Unpin>(
     accepted.map(|item| item.map(|accepted| accepted.map(kind)))
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is made once for a connection, and taken apart soon"
+)]
 enum Kind {
     #[cfg(feature = "shm")]
     Shm(sinew_shm::Channel),

@@ -281,6 +281,7 @@ impl Opening {
                 capacity,
                 max_message: options.max_message,
                 blocks,
+                by_name: !matches!(place, Place::Region(_)),
             },
             place,
             region: None,

@@ -23,7 +23,8 @@ use crate::view::{Slot, View};
 /// [`store`](Self::store)), and [views](Self::view) of atomics, which may change at any time.
 ///
 /// A `Region` is a handle: clones are of the same mapping, which goes when the last of them and of their
-/// views goes.
+/// views goes. It keeps a descriptor of its file, if it has one, and a second one once this process
+/// has [entered](Presence::enter) it, which locks and channels do.
 ///
 /// # Examples
 ///

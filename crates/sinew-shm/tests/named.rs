@@ -1289,6 +1289,20 @@ async fn a_full_sender_without_a_name_ends_its_wait() {
     assert!(error.to_string().contains("name was removed"), "{error}");
 }
 
+/// A region that was handed over is not opened by its name.
+#[tokio::test]
+async fn a_name_that_is_removed_does_not_matter_to_a_region_that_is_handed_over() {
+    let name = Name::new();
+    let region = name.shm().size(8192).open().unwrap();
+    PosixShm::unlink(&name.0).unwrap();
+    let mut receiver = options().open_receiver(region.clone()).await.unwrap();
+    let waiting = tokio::spawn(async move { receiver.recv().await });
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    let mut sender = options().open_sender(region).await.unwrap();
+    sender.send("here").await.unwrap();
+    assert_eq!(bounded(waiting).await.unwrap().unwrap().unwrap(), "here");
+}
+
 /// Two that have met need no name.
 #[tokio::test]
 async fn a_name_that_is_removed_does_not_part_two_that_have_met() {

@@ -4,8 +4,9 @@
 use sinew::{Address, Error, ErrorKind};
 use tokio::runtime::Builder;
 
-fn addresses() -> impl Iterator<Item = Address> {
-    let id = std::process::id();
+/// Those of a test, which runs beside the other.
+fn addresses(test: &str) -> impl Iterator<Item = Address> {
+    let id = format!("{}-{test}", std::process::id());
     [
         format!("unix:@sinew-runtime-{id}?timeout=50ms"),
         format!("unix-seqpacket:@sinew-runtime-{id}?timeout=50ms"),
@@ -27,7 +28,7 @@ fn is_told(error: &Error, what: &str) {
 #[test]
 fn a_runtime_without_timers() {
     let runtime = Builder::new_current_thread().enable_io().build().unwrap();
-    for address in addresses().filter(|address| address.get_str("timeout").is_some()) {
+    for address in addresses("timers").filter(|address| address.get_str("timeout").is_some()) {
         let opened = runtime.block_on(sinew::open_receiver(&address)).map(drop);
         // Datagrams wait for nobody.
         match address.scheme() {
@@ -42,7 +43,7 @@ fn a_runtime_without_timers() {
 #[test]
 fn a_runtime_without_io() {
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-    for address in addresses() {
+    for address in addresses("io") {
         let opened = runtime.block_on(sinew::open_receiver(&address)).map(drop);
         is_told(&opened.unwrap_err(), "I/O");
     }

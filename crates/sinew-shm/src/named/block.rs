@@ -72,6 +72,7 @@ pub(crate) struct Block {
     start: usize,
     capacity: u64,
     max_message: u64,
+    by_name: bool,
 }
 
 /// What is asked of a block.
@@ -85,6 +86,8 @@ pub(super) struct Wish {
     pub(super) max_message: Option<u64>,
     /// Blocks in the region.
     pub(super) blocks: u64,
+    /// The region was opened by its name, as others are expected to do.
+    pub(super) by_name: bool,
 }
 
 /// What was found.
@@ -116,6 +119,12 @@ impl Block {
 
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// Whether nobody can come to a free end any more: the name by which the region was opened is
+    /// gone, or means another one by now.
+    pub(super) fn is_removed(&self) -> bool {
+        self.by_name && self.region.is_removed()
     }
 
     pub(super) fn max_message(&self) -> u64 {
@@ -309,6 +318,7 @@ impl Block {
             start,
             capacity,
             max_message,
+            by_name: wish.by_name,
         };
         if block.end() > region.len() {
             return wrong(

@@ -90,11 +90,6 @@ impl Claim {
             .with_remedy("use it there alone, or close it there and open it here")
     }
 
-    /// Whether the name by which the channel was opened is gone, or means another one by now.
-    pub(super) fn is_removed(&self) -> bool {
-        self.block.region().is_removed()
-    }
-
     pub(super) fn block(&self) -> &Block {
         &self.block
     }

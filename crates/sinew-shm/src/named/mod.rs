@@ -47,7 +47,7 @@
 //! - A receiver that was closed, or died: nothing changes for the sender until the ring is full. Then `send` fails.
 //! - A name that was removed while the other end was free: nobody can come there any more. A receiver that waits, and a
 //!   sender that waits for room, get an error of kind [`Closed`](sinew_core::ErrorKind::Closed) that says so, within 100 ms.
-//!   Two that have met need no name.
+//!   Two that have met need no name, and neither does a [`Region`](sinew_memory::Region) that is handed over.
 //! - With [`Options::await_successor`] these are no ends: a receiver passes over a close, takes a crash for a
 //!   [recoverable](sinew_core::Error::is_recoverable) error, and goes on with the next sender; a full
 //!   sender waits for the next receiver.

@@ -292,6 +292,7 @@ impl Opening {
                 capacity,
                 max_message: options.max_message,
                 blocks,
+                by_name: !matches!(place, Place::Region(_)),
             },
             place,
             region: None,

@@ -16,7 +16,7 @@ use super::label::{Incoming, LABEL};
 use super::options::Options;
 use super::recovery;
 use super::rest::Rest;
-use super::sender::{block, corrupted, is_lost, removed};
+use super::sender::{block, corrupted, removed};
 use super::tally::Tally;
 use super::{FRAME_CRASH, FRAME_DATA, FRAME_END, FRAME_LABEL};
 use crate::stats::ReceiverStats;
@@ -355,11 +355,14 @@ impl Receiver {
                 let cursor = claim.block().cursor(Role::Sender)?;
                 let sender = claim.peer_slot().clone();
                 let presence = claim.presence().clone();
+                let block = claim.block().clone();
                 Ok(move || {
                     let published = cursor.load(Ordering::Acquire) & !ControlBlock::FLAGS;
                     let holder = sender[SLOT_HOLDER].load(Ordering::Acquire);
                     let died = presence.has_ended(holder);
-                    recovery::must_look(published, head, died) || is_lost(cursor.region())
+                    recovery::must_look(published, head, died)
+                        || cursor.region().is_truncated()
+                        || (holder == 0 && block.is_removed())
                 })
             });
             if woken.is_pending() {
@@ -447,7 +450,7 @@ impl Receiver {
     /// What has become of the sender, if it has died and everything that it had published is consumed.
     fn fate(&mut self) -> Result<Option<Item>, Error> {
         let Some(dead) = self.claim.dead_peer() else {
-            if self.claim.peer().is_none() && self.claim.is_removed() {
+            if self.claim.peer().is_none() && self.claim.block().is_removed() {
                 // What one that has left meanwhile had published.
                 return match self.next()? {
                     Some(item) => Ok(Some(item)),

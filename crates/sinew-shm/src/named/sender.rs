@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sinew_core::{AdaptiveSpin, Error, ErrorKind, Looked, Looks, TrySendError, Wait, give_way};
-use sinew_memory::Region;
 use sinew_ring::{ControlBlock, Corruption, Producer, PushError, frame_size};
 
 use super::block::{Block, Role, SLOT_ENDED, SLOT_HOLDER, SLOT_OPENED, SLOT_TOLD, Slot};
@@ -516,11 +515,14 @@ impl Sender {
             let cursor = claim.block().cursor(Role::Receiver)?;
             let receiver = claim.peer_slot().clone();
             let presence = claim.presence().clone();
+            let block = claim.block().clone();
             Ok(move || {
                 let holder = receiver[SLOT_HOLDER].load(Ordering::Acquire);
                 let died = holder != gone && presence.has_ended(holder);
                 let cursor_now = cursor.load(Ordering::Acquire) & !ControlBlock::FLAGS;
-                recovery::must_look(cursor_now, released, died) || is_lost(cursor.region())
+                recovery::must_look(cursor_now, released, died)
+                    || cursor.region().is_truncated()
+                    || ((holder == 0 || holder == gone) && block.is_removed())
             })
         });
         match woken {
@@ -540,7 +542,7 @@ impl Sender {
         let receiver = self.claim.peer();
         let dead = self.claim.dead_peer();
         let live = receiver.is_some() && dead.is_none();
-        if !live && self.claim.is_removed() {
+        if !live && self.claim.block().is_removed() {
             return Some(removed(self.claim.block(), "send"));
         }
         if dead.is_some_and(|dead| dead == self.gone) {
@@ -709,12 +711,6 @@ pub(super) fn corrupted(block: &Block, operation: &'static str, corruption: Corr
         .with_address(block.region().name())
         .with_reason(corruption.to_string())
         .with_remedy("something has overwritten it: remove it, and lay it anew")
-}
-
-/// Whether a sleeper has to look because the memory is not what it was: cut off, or without the name
-/// by which others would come.
-pub(super) fn is_lost(region: &Region) -> bool {
-    region.is_truncated() || region.is_removed()
 }
 
 /// What is to be said when nobody can come to the other end any more.

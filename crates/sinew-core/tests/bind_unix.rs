@@ -105,10 +105,10 @@ fn without_a_mode_the_umask_takes_from_0777() {
 
 #[test]
 fn of_many_starters_one_has_the_path() {
-    const STARTERS: usize = 4;
+    const STARTERS: usize = 8;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
-    for round in 0..200 {
+    for round in 0..500 {
         let stale = round % 2 == 0;
         if stale {
             drop(UnixListener::bind(&path).unwrap());

@@ -311,7 +311,14 @@ impl SysvShm {
     }
 
     fn error(&self, operation: &'static str, errno: Errno) -> Error {
-        system(operation, errno).with_address(&self.target)
+        let error = system(operation, errno).with_address(&self.target);
+        match self.target {
+            SysvTarget::Id(_) if is_gone(errno.raw_os_error()) => error
+                .with_kind(ErrorKind::NotFound)
+                .with_reason("no segment has this id")
+                .with_remedy("see `ipcs -m`"),
+            _ => error,
+        }
     }
 }
 

@@ -278,6 +278,9 @@ fn sysv_is_made_once_found_again_and_removed() {
         errno(&SysvShm::new(SysvTarget::Id(stat.id)).open().unwrap_err()),
         "EINVAL"
     );
+    let error = SysvShm::new(SysvTarget::Id(stat.id)).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.remedy().unwrap().contains("ipcs -m"), "{error}");
 
     let error = SysvShm::new(key.0)
         .create(true)

@@ -428,7 +428,7 @@ pub(crate) fn rejection(reason: Reason) -> Error {
         ),
         Reason::Resources => (
             ErrorKind::Refused,
-            "the listener cannot make memory or descriptors",
+            "the listener has no memory or no descriptors for it",
             "see the listener's own error; raise its limits (ulimit -n, ulimit -f), or close other channels",
         ),
         Reason::Features(features) => {

@@ -1,4 +1,4 @@
-//! The lock that those hold who bind one path.
+//! The lock of the processes that bind one path at the same time.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -40,7 +40,7 @@ impl fmt::Display for Unlocked {
 }
 
 impl Lock {
-    /// Takes the lock of those who bind `path`.
+    /// Takes the lock for binding `path`.
     pub(super) fn acquire(path: &Path) -> Result<Self, Unlocked> {
         let Some(name) = path.file_name() else {
             let error = io::Error::from(io::ErrorKind::InvalidInput);
@@ -74,7 +74,7 @@ impl Lock {
             .open(path)?;
         let opened = file.metadata()?;
         if !opened.is_file() || opened.len() != 0 {
-            // It is removed with the lock, so a file of somebody's is none.
+            // The lock's file is removed in the end, so the file of another program is not taken for it.
             return Err(io::Error::other("it is no empty file"));
         }
         loop {

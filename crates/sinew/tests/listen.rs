@@ -255,3 +255,15 @@ async fn foreign_peers() {
     let error = bounded(sink.close()).await.unwrap_err();
     assert!(error.is_peer_crashed(), "{error}");
 }
+
+#[tokio::test]
+async fn everything_can_be_sent_to_another_thread() {
+    fn sendable<T: Send>(_: &T) {}
+    let address = address("unix", "");
+    sendable(&sinew::listen(&address));
+    let mut listener = sinew::listen(&address).await.unwrap();
+    sendable(&listener);
+    sendable(&listener.accept());
+    fn is_send<T: Send>() {}
+    is_send::<sinew::Connection>();
+}

@@ -31,12 +31,19 @@ pub(crate) async fn run(args: RecvArgs) -> Result<(), Failure> {
     let received = signals
         .unless(receive(stream, args.count, &mut output, &progress))
         .await;
-    let printed = match received {
-        Err(Failure::Signal(_)) => tokio::time::timeout(GRACE, output.finish())
-            .await
-            .unwrap_or(Ok(())),
-        _ => signals.unless(output.finish()).await,
+    let mut finishing = std::pin::pin!(output.finish());
+    let mut printed = match received {
+        Err(Failure::Signal(_)) => Ok(()),
+        _ => signals.unless(&mut finishing).await,
     };
+    // A signal does not take back what was received, but it does not wait for a reader for long.
+    if matches!(
+        (&printed, &received),
+        (Err(Failure::Signal(_)), _) | (_, Err(Failure::Signal(_)))
+    ) {
+        let finished = tokio::time::timeout(GRACE, finishing).await;
+        printed = printed.and(finished.unwrap_or(Ok(())));
+    }
     progress.finish();
     printed.and(received)
 }

@@ -268,3 +268,15 @@ async fn a_port_that_the_kernel_chooses() {
     sink.send(Message::from("found")).await.unwrap();
     assert_eq!(stream.next().await.unwrap().unwrap().payload(), "found");
 }
+
+#[tokio::test]
+async fn everything_can_be_sent_to_another_thread() {
+    fn sendable<T: Send>(_: &T) {}
+    let address = address("unix", "");
+    sendable(&sinew::listen(&address));
+    let mut listener = sinew::listen(&address).await.unwrap();
+    sendable(&listener);
+    sendable(&listener.accept());
+    fn is_send<T: Send>() {}
+    is_send::<sinew::Connection>();
+}

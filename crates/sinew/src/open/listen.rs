@@ -192,9 +192,12 @@ fn next<T, L: Stream<Item = Result<T, Error>> + Unpin>(
     accepted.map(|item| item.map(|accepted| accepted.map(kind)))
 }
 
-#[allow(
-    clippy::large_enum_variant,
-    reason = "it is made once for a connection, and taken apart soon"
+#[cfg_attr(
+    feature = "socket",
+    expect(
+        clippy::large_enum_variant,
+        reason = "it is moved once or twice, and its halves are boxed then"
+    )
 )]
 enum Kind {
     #[cfg(feature = "shm")]

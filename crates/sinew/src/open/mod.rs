@@ -339,7 +339,7 @@ pub async fn open_sender(address: &Address) -> Result<BoxSink, Error> {
 ///
 /// What each scheme takes is said at [`open`]; this end listens unless the address says `connect`. Of a
 /// `shm:` channel's other direction nothing is left: a peer that receives finds it closed. On a socket it
-/// is closed with the stream.
+/// is closed with the stream, or (`tcp:`) when everything was read to the peer's end.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 //! Tokio's timers, with an error instead of a panic where the runtime has none.
 //!
-//! They follow Tokio's clock, which a test can [pause](tokio::time::pause).
+//! They follow Tokio's clock, which a test can pause.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

@@ -180,7 +180,7 @@ macro_rules! dispatch {
 /// | `credentials` | no | not `tcp:`; whether each message that is received says who sent it |
 /// | `nodelay` | no | `tcp:`; send small messages at once |
 /// | `keepalive` | no | `tcp:`; probe a silent peer after this long, and then three times, as far apart (75 s at most) |
-/// | `linger` | for ever | `tcp:`; how long closing waits for the peer; `0s` resets |
+/// | `linger` | until the peer's host has everything, and 5 s for the end of the peer | `tcp:`; how long closing waits; `0s` resets |
 /// | `backlog` | 0; 1024 of `listen` | `tcp:`; how many connections can wait, less one |
 /// | `peers`, `max-peers` | `one` | of an end that connects, nothing; otherwise only for `listen` |
 /// | `reuse-port` | no | `tcp:`; share the port with others that say so too |

@@ -177,7 +177,8 @@ impl Listener {
     /// # Errors
     ///
     /// `EMFILE`/`ENFILE` at the limit of open files, `ENOMEM`, `EFBIG` below a limit of file sizes that
-    /// leaves no room for a ring. The listener may be used again. A peer whose handshake had begun was
+    /// leaves no room for a ring. They are [recoverable](Error::is_recoverable): the listener may be
+    /// used again, and waits for 50 ms then before it accepts another peer. A peer whose handshake had begun was
     /// told, and turned away; others are still there.
     ///
     /// # Cancel safety
@@ -209,7 +210,9 @@ impl Listener {
                         return Poll::Ready(Channel::new(outcome, &self.options));
                     }
                     // It is this process that has nothing left, and whoever runs it has to know.
-                    Err((Reason::Resources, error)) => return Poll::Ready(Err(error)),
+                    Err((Reason::Resources, error)) => {
+                        return Poll::Ready(Err(self.shortage(error)?));
+                    }
                     Err((_, error)) => self.refusals.add(&self.address, &error),
                 }
                 continue;
@@ -248,6 +251,12 @@ impl Listener {
         Ok(())
     }
 
+    /// Has what is missing looked for again after a while, and the listener go on.
+    fn shortage(&mut self, error: Error) -> Result<Error, Error> {
+        self.pause(MUTE)?;
+        Ok(error.into_recoverable())
+    }
+
     /// Accepts a connection; `None` if its peer is not admitted, or nobody can be just now.
     fn poll_next_peer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Peer>, Error>> {
         if closer::is_full() {
@@ -265,7 +274,7 @@ impl Listener {
             }
             Err(error) => {
                 let error = Error::from_io("accept", error).with_address(&self.endpoint);
-                return Poll::Ready(Err(error));
+                return Poll::Ready(Err(self.shortage(error)?));
             }
         };
         let error = match socket::peer_credentials(&socket) {

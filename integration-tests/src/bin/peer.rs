@@ -219,6 +219,10 @@ async fn limit(what: &str, endpoint: &str) {
             tokio::time::sleep(Duration::from_millis(50)).await;
             let full = Full::new(0);
             let error = listener.accept().await.err();
+            assert!(error.as_ref().is_some_and(Error::is_recoverable));
+            // A loop that goes on at once does not take the processor.
+            let again = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+            assert!(again.is_err());
             drop(full);
             report(error.as_ref());
             // The peer is still there, and the listener goes on.

@@ -114,7 +114,7 @@ fn a_file_that_grows_beyond_its_limit() {
     let receiver = limited(&["recv", &place.address()]);
     let sender = start(&["send", &place.address(), "x"]);
     receiver.end().failed(1, &["EFBIG", "ulimit -f"]);
-    sender.end().failed(1, &["the listener cannot make memory"]);
+    sender.end().failed(1, &["the listener has no memory"]);
     let address = format!("mmap:{}?create", place.file("ring").display());
     let receiver = limited(&["recv", &address]);
     receiver.end().failed(1, &["EFBIG", "ulimit -f"]);

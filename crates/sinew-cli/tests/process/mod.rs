@@ -1,7 +1,14 @@
 //! The real program, as processes that are bounded in time and never outlive their test.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    dead_code,
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -53,6 +60,16 @@ pub(crate) fn until(otherwise: &str, mut condition: impl FnMut() -> bool) {
 pub(crate) fn sinew(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sinew"));
     command.args(arguments).env_remove("RUST_LOG");
+    // The tests themselves may have been started by nohup(1), or in the background.
+    // SAFETY: signal(2) is async-signal-safe, and sets dispositions that need no handler.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGXFSZ] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
     command
 }
 

@@ -259,6 +259,11 @@ impl Decoder for FrameCodec {
                 came - HEADER,
                 u32::from_be_bytes(*header)
             ),
+            // What the senders of sinew-socket do that are dropped before they were closed.
+            None if came == 1 => format!(
+                "the peer's sender was dropped without being closed, or ended within the length of a \
+                 message, of which 1 of {HEADER} bytes came"
+            ),
             None => format!(
                 "the peer ended within the length of a message, of which {came} of {HEADER} bytes came"
             ),

@@ -321,3 +321,18 @@ fn a_descriptor_that_is_closed_frees_no_lock() {
     drop(region);
     assert_eq!(other.presence().judge(me), Fate::Ended);
 }
+
+/// A program that was started, of which a child drops the sender.
+#[tokio::test(flavor = "current_thread")]
+async fn a_program_stays_the_parents() {
+    let _watchdog = Watchdog::new("fork::a_program_stays_the_parents");
+    let spawned = sinew_pipe::Options::new().spawn(&mut Command::new("cat"));
+    let (sender, mut receiver) = spawned.unwrap();
+    let mut sender = Some(sender);
+    Forked::new(|| drop(sender.take())).join();
+    let mut sender = sender.unwrap();
+    sender.send("line").await.unwrap();
+    sender.close().await.unwrap();
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "line");
+    assert_eq!(receiver.recv().await.unwrap(), None);
+}

@@ -73,8 +73,11 @@ impl Process {
     }
 
     /// Kills it, unless it has ended, and its group. A process id is not given to another before it was
-    /// reaped.
+    /// reaped. In a child that was forked it does nothing.
     fn kill(&self) {
+        if !self.home.is_here() {
+            return;
+        }
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(child.try_wait(), Ok(None)) {
             sys::kill(&child);

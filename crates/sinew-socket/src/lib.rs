@@ -36,8 +36,9 @@
 //! [`Framing::Length`](sinew_core::Framing::Length)), that was reset, whose peer is unreachable, or
 //! whose peer went away without having read all that it was sent.
 //!
-//! `close` waits until the peer has read what was sent, as far as the kernel knows, and fails if it went
-//! away before that. `send` is done as soon as the kernel has the message.
+//! `send` is done as soon as the kernel has the message, and so is `close`. Only a sender alone
+//! (`into_sender`) waits in `close` until the peer has read what was sent, as far as the kernel knows,
+//! and fails if the peer went away before that. Where the receiver is there too, it gets that error.
 //!
 //! Writing to a peer that has gone is an error, never a `SIGPIPE`.
 //!

@@ -32,7 +32,8 @@ macro_rules! unix_close {
         #[tokio::test]
         async fn $waits() {
             for count in [1, 100] {
-                let (mut left, mut right) = unix::$kind::pair().unwrap();
+                let (left, mut right) = unix::$kind::pair().unwrap();
+                let mut left = left.into_sender();
                 for _ in 0..count {
                     left.send("message").await.unwrap();
                 }
@@ -52,7 +53,8 @@ macro_rules! unix_close {
 
         #[tokio::test]
         async fn $gone() {
-            let (mut left, mut right) = unix::$kind::pair().unwrap();
+            let (left, mut right) = unix::$kind::pair().unwrap();
+            let mut left = left.into_sender();
             // More than is read at a time.
             for _ in 0..4 {
                 bounded(left.send(vec![7; 30_000])).await.unwrap();
@@ -60,7 +62,7 @@ macro_rules! unix_close {
             assert!(right.recv().await.unwrap().is_some());
             let closing = tokio::spawn(async move {
                 let closed = left.close().await.unwrap_err();
-                // Said again, and by the other half as well.
+                // Said again.
                 let again = left.close().await.unwrap_err();
                 (closed, again)
             });
@@ -79,7 +81,8 @@ unix_close!(packets_wait, packets_whose_peer_goes, seqpacket);
 /// A peer that has dropped its receiver, and nothing else, does not keep the other end waiting.
 #[tokio::test]
 async fn a_stream_that_nobody_receives() {
-    let (mut left, right) = unix::stream::pair().unwrap();
+    let (left, right) = unix::stream::pair().unwrap();
+    let mut left = left.into_sender();
     left.send("message").await.unwrap();
     let (_sender, receiver) = right.split();
     let closing = tokio::spawn(async move { left.close().await });
@@ -118,7 +121,7 @@ async fn a_foreign_peer_that_is_slow() {
     let path = dir.path().join("s");
     let mut listener = unix::stream::Listener::bind(&path).await.unwrap();
     let mut foreign = UnixStream::connect(&path).unwrap();
-    let mut server = listener.accept().await.unwrap();
+    let mut server = listener.accept().await.unwrap().into_sender();
     server.send("hello").await.unwrap();
     foreign.read_exact(&mut [0; 5]).unwrap();
     assert!(waits(server.close()).await, "half of a message is read");
@@ -152,13 +155,32 @@ async fn tcp_whose_peer_goes_without_having_read() {
     assert!(error.is_peer_crashed(), "{error}");
 }
 
-/// With both halves in hand, it is done when the peer's host has everything.
-#[tokio::test]
-async fn tcp_with_both_halves() {
-    let (mut client, mut server) = tcp_pair().await;
-    client.send("message").await.unwrap();
-    bounded(client.close()).await.unwrap();
-    assert_eq!(bounded(server.recv()).await.unwrap().unwrap(), "message");
-    server.send("answer").await.unwrap();
-    assert_eq!(bounded(client.recv()).await.unwrap().unwrap(), "answer");
+/// With both halves in hand, it does not wait: the peer may wait for its answers to be received first.
+macro_rules! with_both_halves {
+    ($name:ident, $pair:expr) => {
+        #[tokio::test]
+        async fn $name() {
+            let (mut client, mut server) = $pair;
+            for _ in 0..3 {
+                client.send("request").await.unwrap();
+            }
+            bounded(client.close()).await.unwrap();
+            let serving = tokio::spawn(async move {
+                while let Some(_request) = server.recv().await.unwrap() {
+                    server.send(vec![7; 100_000]).await.unwrap();
+                }
+                server.close().await.unwrap();
+            });
+            let mut answers = 0;
+            while let Some(_answer) = bounded(client.recv()).await.unwrap() {
+                answers += 1;
+            }
+            assert_eq!(answers, 3);
+            bounded(serving).await.unwrap();
+        }
+    };
 }
+
+with_both_halves!(a_stream_with_both_halves, unix::stream::pair().unwrap());
+with_both_halves!(packets_with_both_halves, unix::seqpacket::pair().unwrap());
+with_both_halves!(tcp_with_both_halves, tcp_pair().await);

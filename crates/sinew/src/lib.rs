@@ -60,10 +60,10 @@
 //! |---|---|---|---|---|
 //! | `shm` | in memory that the receiver has | the receiver has not died before it had everything; it is not waited for | crash | crash |
 //! | `posixshm`, `sysvshm`, `mmap` | in memory that outlives both: nobody may ever come for it | as of `send` | crash | crash |
-//! | `unix`, `framing=length` | in the kernel | the receiver's process has read everything | crash | end; crash within a message |
-//! | `unix`, `framing=lines` | in the kernel | the receiver's process has read everything | end | end |
-//! | `unix-seqpacket` | in the kernel | the receiver's process has read everything | end | end |
-//! | `tcp`, `framing=length` | in the kernel | the peer's host has everything; after `open_sender`, the receiver has read to the end, or has not closed within `linger` (5 s) | crash | end; crash within a message |
+//! | `unix`, `framing=length` | in the kernel | as of `send`; after `open_sender`, the receiver's process has read everything | crash | end; crash within a message |
+//! | `unix`, `framing=lines` | in the kernel | as above | end | end |
+//! | `unix-seqpacket` | in the kernel | as above | end | end |
+//! | `tcp`, `framing=length` | in the kernel | as of `send`; after `open_sender`, the receiver has read to the end, or has not closed within `linger` (5 s) | crash | end; crash within a message |
 //! | `tcp`, `framing=lines` | in the kernel | as above | crash, if anything was sent; what was still on its way is lost | end |
 //! | `exec` | in the pipe | its input has ended; after `open_sender`, the program has succeeded | the program is killed | end |
 //! | `fd`, `fifo` | in the pipe: a reader that goes away leaves it unread | as of `send` | end; crash within a message of `framing=length` | as dropped |

@@ -117,21 +117,23 @@ impl Sender {
         unanswered(discard, writer.flush()).await
     }
 
-    /// Writes all that was collected, ends this direction, and waits until the peer's host has
-    /// acknowledged everything: the peer gets everything, then `None`. The receiver goes on.
+    /// Writes all that was collected, and ends this direction: the peer gets everything, then `None`. The
+    /// receiver goes on.
     ///
-    /// The peer's host acknowledges also what the peer's process has not read. So a sender
-    /// [alone](super::Connection::into_sender), beside which nobody receives, waits until the peer ends
-    /// its direction as well: a peer that closes without having read everything resets the connection,
-    /// which is an error. A peer that does not end its direction is waited for no longer than
+    /// With [`linger`](super::Options::linger), and of a sender
+    /// [alone](super::Connection::into_sender), beside which nobody receives, it waits until the peer's
+    /// host has acknowledged everything. That host acknowledges also what the peer's process has not
+    /// read. So a sender alone waits until the peer ends its direction as well: a peer that closes
+    /// without having read everything resets the connection, which is an error. A peer that does not end its direction is waited for no longer than
     /// [`linger`](super::Options::linger) says, or 5 s, if its host has acknowledged everything. Let
     /// [`keepalive`](super::Options::keepalive) notice a peer that is not there any more.
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send). With [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if
-    /// the peer went away before it had read everything: because its process died, because it closed
-    /// the connection, or because it has never accepted it. Of kind
+    /// As for [`send`](Self::send). Of a sender alone, with
+    /// [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if the peer went away before it had read
+    /// everything: because its process died, because it closed the connection, or because it has never
+    /// accepted it. Where the receiver is there as well, it gets that error. Of kind
     /// [`TimedOut`](ErrorKind::TimedOut) if the peer's host has not acknowledged everything in the time
     /// that [`linger`](super::Options::linger) gives it.
     ///
@@ -184,7 +186,9 @@ impl Sender {
         let closed = Sink::<Bytes>::poll_close(Pin::new(&mut self.writer), cx);
         let closed = self.discard_while(cx, closed);
         if matches!(closed, Poll::Ready(Ok(()))) && !self.closed {
-            ready!(self.poll_answered(cx))?;
+            if self.discard.is_some() || self.linger.is_some() {
+                ready!(self.poll_answered(cx))?;
+            }
             self.closed = true;
         }
         closed

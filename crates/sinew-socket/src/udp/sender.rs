@@ -201,7 +201,10 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        let _blocked = self.try_pending();
+        // A child that was forked leaves that to its parent.
+        if self.link.is_here() {
+            let _blocked = self.try_pending();
+        }
     }
 }
 

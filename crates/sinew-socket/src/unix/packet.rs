@@ -372,13 +372,20 @@ impl Outbox {
         }
     }
 
-    /// Sends what the sink kept, waits until the peer has read everything, and ends this direction.
-    pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    /// Sends what the sink kept, and ends this direction; once the peer has read everything, if
+    /// `is_alone`.
+    pub(crate) fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_alone: bool,
+    ) -> Poll<Result<(), Error>> {
         if self.closed {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_pending(cx))?;
-        ready!(unread::poll_read(&mut self.outlet, cx, &self.link))?;
+        if is_alone {
+            ready!(unread::poll_read(&mut self.outlet, cx, &self.link))?;
+        }
         self.end()
             .map_err(|error| self.link.named(Error::from_io("shutdown", error)))?;
         Poll::Ready(Ok(()))

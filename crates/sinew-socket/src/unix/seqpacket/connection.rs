@@ -25,7 +25,7 @@ use crate::{Outgoing, sys};
 /// let (mut left, mut right) = seqpacket::pair()?;
 /// let sending = async {
 ///     left.send("").await?;
-///     left.close().await // It waits until the peer has read everything.
+///     left.close().await
 /// };
 /// let receiving = async {
 ///     assert!(right.recv().await?.is_some_and(|message| message.payload().is_empty()));

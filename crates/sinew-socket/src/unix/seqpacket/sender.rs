@@ -85,25 +85,28 @@ impl Sender {
         .await
     }
 
-    /// Sends what the sink has kept, waits until the peer's process has read everything, and ends this direction:
-    /// the peer gets `None` then. The receiver goes on.
+    /// Sends what the sink has kept, and ends this direction: the peer gets everything, then `None`. The
+    /// receiver goes on.
     ///
-    /// It does not wait until the peer has done anything with what it has read. A peer that neither
-    /// reads nor goes away keeps it waiting; so does one that waits until this end has received its
-    /// answers. Where that can happen, receive in another task, or bound it by a timeout.
+    /// A sender [alone](super::Connection::into_sender), beside which nobody receives, first waits until
+    /// the peer's process has read everything. What the peer does with it afterwards, only an answer can
+    /// tell. A peer that neither reads nor goes away keeps such a sender waiting: bound that by a timeout.
+    /// Where the receiver is there as well, it does not wait, since the peer may wait for its answers to be
+    /// received.
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send). With [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if
-    /// the peer went away before it had read everything: because its process died, because it closed
-    /// the connection, or because it has never accepted it.
+    /// As for [`send`](Self::send). Of a sender alone, with
+    /// [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if the peer went away before it had read
+    /// everything: because its process died, because it closed the connection, or because it has never
+    /// accepted it. Where the receiver is there as well, it gets that error.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: it may be called again.
     pub async fn close(&mut self) -> Result<(), Error> {
         poll_fn(|cx| {
-            let closed = self.outbox.poll_close(cx);
+            let closed = self.outbox.poll_close(cx, self.discard.is_some());
             self.discard_while(cx, closed)
         })
         .await
@@ -168,7 +171,7 @@ impl Sink<Message> for Sender {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let sender = self.get_mut();
-        let closed = sender.outbox.poll_close(cx);
+        let closed = sender.outbox.poll_close(cx, sender.discard.is_some());
         sender.discard_while(cx, closed)
     }
 }

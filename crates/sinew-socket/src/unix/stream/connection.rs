@@ -27,7 +27,7 @@ use crate::{Outgoing, sys};
 /// let (mut left, mut right) = stream::pair()?;
 /// let sending = async {
 ///     left.send("hello").await?;
-///     left.close().await // It waits until the peer has read everything.
+///     left.close().await
 /// };
 /// let receiving = async {
 ///     while let Some(message) = right.recv().await? {

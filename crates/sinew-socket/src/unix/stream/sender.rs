@@ -194,18 +194,21 @@ impl Sender {
         poll_fn(|cx| self.poll_flushed(cx)).await
     }
 
-    /// Writes all that was collected, waits until the peer's process has read everything, and ends this direction:
-    /// the peer gets `None` then. The receiver goes on.
+    /// Writes all that was collected, and ends this direction: the peer gets everything, then `None`. The
+    /// receiver goes on.
     ///
-    /// It does not wait until the peer has done anything with what it has read. A peer that neither
-    /// reads nor goes away keeps it waiting; so does one that waits until this end has received its
-    /// answers. Where that can happen, receive in another task, or bound it by a timeout.
+    /// A sender [alone](super::Connection::into_sender), beside which nobody receives, first waits until
+    /// the peer's process has read everything. What the peer does with it afterwards, only an answer can
+    /// tell. A peer that neither reads nor goes away keeps such a sender waiting: bound that by a timeout.
+    /// Where the receiver is there as well, it does not wait, since the peer may wait for its answers to be
+    /// received.
     ///
     /// # Errors
     ///
-    /// As for [`send`](Self::send). With [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if
-    /// the peer went away before it had read everything: because its process died, because it closed
-    /// the connection, or because it has never accepted it.
+    /// As for [`send`](Self::send). Of a sender alone, with
+    /// [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if the peer went away before it had read
+    /// everything: because its process died, because it closed the connection, or because it has never
+    /// accepted it. Where the receiver is there as well, it gets that error.
     ///
     /// # Cancel safety
     ///
@@ -274,11 +277,13 @@ impl Sender {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_flushed(cx))?;
-        let read = self.writer.get_mut().poll_read(cx);
-        if read.is_pending() {
-            discard_some(&mut self.discard, cx);
+        if self.discard.is_some() {
+            let read = self.writer.get_mut().poll_read(cx);
+            if read.is_pending() {
+                discard_some(&mut self.discard, cx);
+            }
+            ready!(read)?;
         }
-        ready!(read)?;
         ready!(Sink::<Bytes>::poll_close(Pin::new(&mut self.writer), cx))?;
         self.closed = true;
         Poll::Ready(Ok(()))

@@ -489,7 +489,8 @@ fn close_tells_of_messages_that_died_with_the_receiver() {
         channel.send("received").await.unwrap();
         channel.send("left behind").await.unwrap();
         child.start_kill().unwrap();
-        // Without the runtime, which would hear of the socket as well; ready once all threads are gone.
+        // Without the runtime, which would hear of the socket as well; ready once all threads are
+        // gone.
         let pid = rustix::process::Pid::from_raw(child.id().unwrap().try_into().unwrap());
         let ended = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
         rustix::process::waitid(rustix::process::WaitId::Pid(pid.unwrap()), ended).unwrap();

@@ -56,12 +56,13 @@ pub(crate) enum Command {
 /// line counts without a newline too. Lines are sent as they come, and no faster than the receiver takes
 /// them.
 ///
-/// It ends once everything is in the channel's memory, where the receiver finds it even after this program
-/// has ended; on `unix:`, `unix-seqpacket:` and `tcp:` once the receiver has read everything, and it fails
-/// if the receiver has gone before that. If it fails, or is interrupted, the receiver at the other end of
-/// `shm:`, `posixshm:`, `sysvshm:`, `mmap:`, `unix:` or `tcp:` is told that the sender died, so that half a
-/// file does not look like a whole one, and a program that `exec:` has started is killed.
-/// `unix-seqpacket:`, `unix:` with `framing=lines`, other pipes and queues end without saying why.
+/// It ends once everything is in the channel's memory, where the receiver finds it even after this
+/// program has ended; on `unix:`, `unix-seqpacket:` and `tcp:` once the receiver has read
+/// everything, and it fails if the receiver has gone before that. If it fails, or is interrupted,
+/// the receiver at the other end of `shm:`, `posixshm:`, `sysvshm:`, `mmap:`, `unix:` or `tcp:` is
+/// told that the sender died, so that half a file does not look like a whole one, and a program
+/// that `exec:` has started is killed. `unix-seqpacket:`, `unix:` with `framing=lines`, other pipes
+/// and queues end without saying why.
 #[derive(Debug, Parser)]
 pub(crate) struct SendArgs {
     /// Where to send to
@@ -106,8 +107,8 @@ pub(crate) struct SendArgs {
 ///
 /// It takes one peer, unless the address (of `shm:`, `unix:`, `unix-seqpacket:` or `tcp:`) says
 /// `peers=many`: then it takes the messages of all that come, up to 128 at a time or as many as
-/// `max-peers` says, and prints before each whom it is from, `#1 pid 4711, uid 1000: ` or
-/// `#1 127.0.0.1:40000: ` (the number counts connections). A peer that fails is reported on standard
+/// `max-peers` says, and prints before each whom it is from, `#1 pid 4711, uid 1000: ` or `#1
+/// 127.0.0.1:40000: ` (the number counts connections). A peer that fails is reported on standard
 /// error, and the others go on. It ends after `--count` messages or with a signal.
 #[derive(Debug, Parser)]
 pub(crate) struct RecvArgs {

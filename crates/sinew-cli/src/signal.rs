@@ -13,8 +13,8 @@ use crate::sys;
 #[derive(Debug)]
 pub(crate) struct Signals {
     ending: Vec<(u8, Signal)>,
-    /// The default action of SIGXFSZ ends the process. Handled, it lets the write that is beyond the
-    /// limit fail with `EFBIG` instead. A program that is started has the default again.
+    /// The default action of SIGXFSZ ends the process. Handled, it lets the write that is beyond
+    /// the limit fail with `EFBIG` instead. A program that is started has the default again.
     _file_size: Option<Signal>,
 }
 

@@ -76,8 +76,8 @@ fn no_thread_can_be_started() {
 /// RLIMIT_NPROC is no limit for root, who becomes another user for this.
 fn without_threads(place: &process::Place, arguments: &[&str], stdin: Stdio) -> Ended {
     let program = place.file("sinew");
-    // By another process: a child that another test forks from this one would hold the copy open for
-    // writing, and it could not be executed.
+    // By another process: a child that another test forks from this one would hold the copy open
+    // for writing, and it could not be executed.
     let copy = Command::new("cp")
         .args([env!("CARGO_BIN_EXE_sinew").as_ref(), program.as_os_str()])
         .status();

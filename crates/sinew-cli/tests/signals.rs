@@ -93,8 +93,8 @@ fn number_on(output: impl Read) -> i32 {
     line.trim().parse().unwrap()
 }
 
-/// Beyond the limit of file sizes, whatever grows a file fails. The default action of SIGXFSZ would end
-/// the program without a word.
+/// Beyond the limit of file sizes, whatever grows a file fails. The default action of SIGXFSZ would
+/// end the program without a word.
 #[test]
 fn a_file_that_grows_beyond_its_limit() {
     let place = Place::new();

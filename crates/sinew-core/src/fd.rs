@@ -28,8 +28,8 @@ use crate::{AdaptiveSpin, Error, Looks, StableFd};
 ///
 /// # Children
 ///
-/// A child that is forked (fork(2)) may drop its copy: that closes the child's descriptor, and leaves
-/// the registration to the parent.
+/// A child that is forked (fork(2)) may drop its copy: that closes the child's descriptor, and
+/// leaves the registration to the parent.
 ///
 /// # Descriptors that come back
 ///

@@ -13,16 +13,16 @@ const REDIRECT: &str = "redirect it when starting the process, as in `3< file`";
 /// The numbers that were taken.
 static TAKEN: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
 
-/// Takes a descriptor that this process was started with, by its number, if `is_right` says that it is
-/// the one that is meant.
+/// Takes a descriptor that this process was started with, by its number, if `is_right` says that it
+/// is the one that is meant.
 ///
-/// From 3 on the number itself is taken, once, and is close-on-exec from then on. The standard streams,
-/// 0 to 2, are duplicated, since the program goes on using them.
+/// From 3 on the number itself is taken, once, and is close-on-exec from then on. The standard
+/// streams, 0 to 2, are duplicated, since the program goes on using them.
 ///
-/// What Rust's standard library opens is close-on-exec. So a descriptor that is not close-on-exec is
-/// taken for an inherited one, and one that is belongs to some part of the program and is refused. A
-/// program that takes this flag off one of its own descriptors must not name that descriptor here, or in
-/// an `fd:` address.
+/// What Rust's standard library opens is close-on-exec. So a descriptor that is not close-on-exec
+/// is taken for an inherited one, and one that is belongs to some part of the program and is
+/// refused. A program that takes this flag off one of its own descriptors must not name that
+/// descriptor here, or in an `fd:` address.
 ///
 /// # Errors
 ///

@@ -5,8 +5,8 @@ use rustix::process::{Resource, getrlimit};
 
 /// Makes sure that a file may be made as long as this, bytes.
 ///
-/// Beyond RLIMIT_FSIZE (getrlimit(2)), which is one for memory files as well, the kernel sends SIGXFSZ,
-/// whose default action ends the process without a word.
+/// Beyond RLIMIT_FSIZE (getrlimit(2)), which is one for memory files as well, the kernel sends
+/// SIGXFSZ, whose default action ends the process without a word.
 ///
 /// # Errors
 ///

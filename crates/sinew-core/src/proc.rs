@@ -6,8 +6,8 @@ use rustix::io::Errno;
 
 use crate::Error;
 
-/// Names /proc in an `ENOENT` of a call that goes through `/proc/self/fd`, where that is missing. The
-/// error is about a path that may well be there.
+/// Names /proc in an `ENOENT` of a call that goes through `/proc/self/fd`, where that is missing.
+/// The error is about a path that may well be there.
 #[must_use]
 pub fn explain_proc(error: Error) -> Error {
     let missing =

@@ -1,5 +1,5 @@
-//! The unsafe code of this crate: registering a descriptor with Tokio, inherited descriptors, ftok(3),
-//! and handlers of fork(2).
+//! The unsafe code of this crate: registering a descriptor with Tokio, inherited descriptors,
+//! ftok(3), and handlers of fork(2).
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -135,8 +135,8 @@ impl<T: AsFd> AsyncIo<T> {
 /// Takes an open descriptor that `check` says was inherited, and makes it close-on-exec. A standard
 /// stream is duplicated.
 ///
-/// `check` refuses what is close-on-exec, since something in this process owns it. The caller holds a
-/// lock, so that no two calls check the same descriptor.
+/// `check` refuses what is close-on-exec, since something in this process owns it. The caller holds
+/// a lock, so that no two calls check the same descriptor.
 pub(crate) fn take_inherited(
     number: RawFd,
     check: impl FnOnce(BorrowedFd<'_>, FdFlags) -> Result<(), Error>,
@@ -168,8 +168,8 @@ pub(crate) fn key_of_path(path: &Path, project: u8) -> io::Result<i32> {
     }
 }
 
-/// Registers functions that fork(2) calls: `prepare` before, in the parent, and `in_child` after it,
-/// in the child.
+/// Registers functions that fork(2) calls: `prepare` before, in the parent, and `in_child` after
+/// it, in the child.
 ///
 /// Both run in the middle of a fork: they may store atomics and make system calls that are
 /// async-signal-safe, and must not lock or allocate.

@@ -62,8 +62,8 @@ pub async fn run<T: Send + 'static>(
 ///
 /// # Errors
 ///
-/// Those of `poll`; `EAGAIN` where no thread can be started. In some cases Tokio finds that by a panic,
-/// whose message appears on standard error besides.
+/// Those of `poll`; `EAGAIN` where no thread can be started. In some cases Tokio finds that by a
+/// panic, whose message appears on standard error besides.
 pub fn poll_pooled<T>(poll: impl FnOnce() -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
     let no_thread = || {
         let error = io::Error::from_raw_os_error(Errno::AGAIN.raw_os_error());

@@ -35,7 +35,8 @@ pub fn sleep_until(deadline: Instant) -> Result<Sleep, Error> {
     with_driver("sleep", DRIVER, || time::sleep_until(deadline))
 }
 
-/// Bounds the time that `work` takes, as [`tokio::time::timeout`]. `None` if it was not done by then.
+/// Bounds the time that `work` takes, as [`tokio::time::timeout`]. `None` if it was not done by
+/// then.
 ///
 /// # Errors
 ///

@@ -696,8 +696,8 @@ impl FdCell {
         self.0.load(Ordering::SeqCst) == Self::NONE
     }
 
-    /// Puts a descriptor in and lends it, until the caller [closes](Self::close) it. If there is one
-    /// already, the new one is closed.
+    /// Puts a descriptor in and lends it, until the caller [closes](Self::close) it. If there is
+    /// one already, the new one is closed.
     pub(crate) fn put(&self, fd: OwnedFd) -> Result<BorrowedFd<'_>, ()> {
         let raw = fd.as_raw_fd();
         self.0

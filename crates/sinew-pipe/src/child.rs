@@ -72,8 +72,8 @@ impl Process {
         child.try_wait()?.ok_or(io::ErrorKind::WouldBlock.into())
     }
 
-    /// Kills it, unless it has ended, and its group. A process id is not given to another before it was
-    /// reaped. In a child that was forked it does nothing.
+    /// Kills it, unless it has ended, and its group. A process id is not given to another before it
+    /// was reaped. In a child that was forked it does nothing.
     fn kill(&self) {
         if !self.home.is_here() {
             return;
@@ -154,10 +154,11 @@ impl Exit {
 /// [`Options::spawn_sender`](crate::Options::spawn_sender), it then waits for the process, and fails if
 /// the process does.
 ///
-/// Dropping it before it was closed kills the process, unless it has ended: its input ends only after
-/// that, so that it does not take what it has for all. Dropping both halves of a process kills it, too. Where
-/// the command has a [`process_group`](std::os::unix::process::CommandExt::process_group) of its own (0),
-/// its children in that group are killed with it.
+/// Dropping it before it was closed kills the process, unless it has ended: its input ends only
+/// after that, so that it does not take what it has for all. Dropping both halves of a process
+/// kills it, too. Where the command has a
+/// [`process_group`](std::os::unix::process::CommandExt::process_group) of its own (0), its
+/// children in that group are killed with it.
 #[derive(Debug)]
 pub struct ChildSender<S = Sender> {
     // Dropped before `sender`, so that the process has been killed when its input ends.

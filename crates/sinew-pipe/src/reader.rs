@@ -102,7 +102,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// As for [`take_inherited`](sinew_core::take_inherited), and as for [`from_fd`](Self::from_fd).
+    /// As for [`take_inherited`](sinew_core::take_inherited), and as for
+    /// [`from_fd`](Self::from_fd).
     pub fn inherited(number: i32) -> Result<Self, Error> {
         inherited::inherited(number)
             .and_then(Self::from_fd)

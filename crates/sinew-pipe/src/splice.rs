@@ -23,10 +23,10 @@ const READY: usize = 4096;
 
 /// Moves bytes from one descriptor to another within the kernel, of which one must be a pipe.
 ///
-/// From and to can be a [`Reader`], a [`Writer`], a [`File`](std::fs::File), a `TcpStream` or `UnixStream` of
-/// Tokio, or anything in an [`AsyncIo`](sinew_core::AsyncIo). It waits for both sides, and moves no more
-/// than the slower one takes. Steps that touch a file, or a socket that was inherited in blocking mode,
-/// are made by a thread of their own.
+/// From and to can be a [`Reader`], a [`Writer`], a [`File`](std::fs::File), a `TcpStream` or
+/// `UnixStream` of Tokio, or anything in an [`AsyncIo`](sinew_core::AsyncIo). It waits for both
+/// sides, and moves no more than the slower one takes. Steps that touch a file, or a socket that
+/// was inherited in blocking mode, are made by a thread of their own.
 ///
 /// # Examples
 ///

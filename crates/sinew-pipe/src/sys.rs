@@ -468,8 +468,8 @@ pub(crate) fn move_new(from: &Path, to: &Path) -> io::Result<()> {
 
 /// A descriptor of a child, readable once it has ended.
 ///
-/// Where pidfd_open(2), of Linux 5.3, is missing, a thread waits for the child, and leaves reaping it to
-/// others.
+/// Where pidfd_open(2), of Linux 5.3, is missing, a thread waits for the child, and leaves reaping
+/// it to others.
 pub(crate) fn pidfd(child: &Child) -> Result<OwnedFd, Error> {
     let pid = Pid::from_child(child);
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {

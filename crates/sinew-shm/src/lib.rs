@@ -26,9 +26,10 @@
 //! # }
 //! ```
 //!
-//! - [`Channel`] is an end, both a `Stream` and a `Sink` of `Bytes`; [`Sender`] and [`Receiver`] are its
-//!   halves. [`Sender::reserve`] lends space in the ring; messages above a threshold travel in
-//!   memory that is [used again](Options::reused_memory), and the longest as sealed memory of their own.
+//! - [`Channel`] is an end, both a `Stream` and a `Sink` of `Bytes`; [`Sender`] and [`Receiver`]
+//!   are its halves. [`Sender::reserve`] lends space in the ring; messages above a threshold travel
+//!   in memory that is [used again](Options::reused_memory), and the longest as sealed memory of
+//!   their own.
 //! - [`Listener`] and [`connect()`] meet at a path or an abstract name; [`Options::spawn`] starts a child
 //!   with its end in hand; [`pair()`] makes both ends in one process.
 //! - [`ByteStream`] is an end as `AsyncRead` and `AsyncWrite`; [`OwnedReadHalf`] and

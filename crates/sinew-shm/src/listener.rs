@@ -176,10 +176,10 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// `EMFILE`/`ENFILE` at the limit of open files, `ENOMEM`, `EFBIG` below a limit of file sizes that
-    /// leaves no room for a ring. They are [recoverable](Error::is_recoverable): the listener may be
-    /// used again, and waits for 50 ms then before it accepts another peer. A peer whose handshake had begun was
-    /// told, and turned away; others are still there.
+    /// `EMFILE`/`ENFILE` at the limit of open files, `ENOMEM`, `EFBIG` below a limit of file sizes
+    /// that leaves no room for a ring. They are [recoverable](Error::is_recoverable): the listener
+    /// may be used again, and waits for 50 ms then before it accepts another peer. A peer whose
+    /// handshake had begun was told, and turned away; others are still there.
     ///
     /// # Cancel safety
     ///
@@ -209,7 +209,7 @@ impl Listener {
                         self.patience.finished();
                         return Poll::Ready(Channel::new(outcome, &self.options));
                     }
-                    // It is this process that has nothing left, and whoever runs it has to know.
+                    // The shortage is of this process, so the error is its own, and not the peer's.
                     Err((Reason::Resources, error)) => {
                         return Poll::Ready(Err(self.shortage(error)?));
                     }

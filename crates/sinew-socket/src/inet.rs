@@ -26,8 +26,8 @@ pub(crate) async fn resolve(text: &str, operation: &'static str) -> Result<Vec<S
 }
 
 /// Parses an IP address and a port, which need no resolver: `127.0.0.1:9000`, `[::1]:9000`, or
-/// `[fe80::1%eth0]:9000` with the name or the number of an interface, the zone of [RFC 4007]. `None` if
-/// the text is something else.
+/// `[fe80::1%eth0]:9000` with the name or the number of an interface, the zone of [RFC 4007].
+/// `None` if the text is something else.
 ///
 /// # Errors
 ///
@@ -85,7 +85,8 @@ pub(crate) fn index_of(name: &str) -> Result<u32, Error> {
     })
 }
 
-/// Whether a multicast address means another group on each interface: those of interface and link scope.
+/// Whether a multicast address means another group on each interface: those of interface and link
+/// scope.
 pub(crate) fn is_scoped_group(ip: &Ipv6Addr) -> bool {
     ip.is_multicast() && matches!(ip.segments()[0] & 0xf, 1 | 2)
 }

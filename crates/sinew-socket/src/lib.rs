@@ -29,16 +29,18 @@
 //!
 //! # Two ends
 //!
-//! `None` is the end of the peer's sending direction. A socket does not say why it ended: a process that
-//! is killed between two messages looks as one that closed. (A sender that is dropped before it was
-//! closed does say so, where it can: see `tcp::Sender` and `unix::stream::Sender`.) What it does say is an error with
+//! `None` is the end of the peer's sending direction. A socket does not say why it ended: a process
+//! that is killed between two messages looks as one that closed. (A sender that is dropped before
+//! it was closed does say so, where it can: see `tcp::Sender` and `unix::stream::Sender`.) What it
+//! does say is an error with
 //! [`is_peer_crashed`](sinew_core::Error::is_peer_crashed): a connection that ended within a message (with
 //! [`Framing::Length`](sinew_core::Framing::Length)), that was reset, whose peer is unreachable, or
 //! whose peer went away without having read all that it was sent.
 //!
 //! `send` is done as soon as the kernel has the message, and so is `close`. Only a sender alone
-//! (`into_sender`) waits in `close` until the peer has read what was sent, as far as the kernel knows,
-//! and fails if the peer went away before that. Where the receiver is there too, it gets that error.
+//! (`into_sender`) waits in `close` until the peer has read what was sent, as far as the kernel
+//! knows, and fails if the peer went away before that. Where the receiver is there too, it gets
+//! that error.
 //!
 //! Writing to a peer that has gone is an error, never a `SIGPIPE`.
 //!

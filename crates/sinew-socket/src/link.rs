@@ -140,15 +140,17 @@ impl WriteIo {
         unread::poll_read(&mut self.outlet, cx, &self.link)
     }
 
-    /// Makes the buffer of what is sent larger, where the system allows it, so that there is room at once.
+    /// Makes the buffer of what is sent larger, where the system allows it, so that there is room
+    /// at once.
     pub(crate) fn enlarge(&self) {
         let socket = self.link.socket();
         let size = sockopt::socket_send_buffer_size(socket).unwrap_or(0);
         let _as_before = sockopt::set_socket_send_buffer_size(socket, size);
     }
 
-    /// Sends the beginning of a message that never ends, so that a peer that frames by length takes the
-    /// end that follows for a crash. Everything else must have been sent. True if the kernel took it.
+    /// Sends the beginning of a message that never ends, so that a peer that frames by length takes
+    /// the end that follows for a crash. Everything else must have been sent. True if the kernel
+    /// took it.
     pub(crate) fn cut_off(&self) -> bool {
         let begin = || rustix::net::send(self.link.socket(), &[0], SEND).is_ok();
         begin() || {

@@ -23,8 +23,8 @@ const SO_PEERPIDFD: c_int = 77;
 /// From linux/socket.h.
 const SCM_PIDFD: c_int = 4;
 
-/// From asm-generic/sockios.h. Where another number is right (MIPS, SPARC), the call fails, and no end is
-/// told that it was refused.
+/// From asm-generic/sockios.h. Where another number is right (MIPS, SPARC), the call fails, and no
+/// end is told that it was refused.
 const SIOCATMARK: libc::Ioctl = 0x8905;
 
 /// Words.
@@ -344,8 +344,8 @@ pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Of TCP: bytes that the peer's host has not acknowledged. Of a Unix socket: bytes of memory in which
-/// the kernel keeps what the peer has not read.
+/// Of TCP: bytes that the peer's host has not acknowledged. Of a Unix socket: bytes of memory in
+/// which the kernel keeps what the peer has not read.
 pub(crate) fn unsent(socket: BorrowedFd<'_>) -> io::Result<c_int> {
     let mut count: c_int = 0;
     // SAFETY: SIOCOUTQ, which has the number of TIOCOUTQ, writes one int.

@@ -155,7 +155,8 @@ async fn tcp_whose_peer_goes_without_having_read() {
     assert!(error.is_peer_crashed(), "{error}");
 }
 
-/// With both halves in hand, it does not wait: the peer may wait for its answers to be received first.
+/// With both halves in hand, it does not wait: the peer may wait for its answers to be received
+/// first.
 macro_rules! with_both_halves {
     ($name:ident, $pair:expr) => {
         #[tokio::test]

@@ -1,4 +1,5 @@
-//! Senders that are dropped before they were closed: their peers must not believe that this was all.
+//! Senders that are dropped before they were closed: their peers must not believe that this was
+//! all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Read;

@@ -388,8 +388,8 @@ async fn a_zone_is_the_name_of_an_interface() {
     assert!(error.to_string().contains("needs the interface"), "{error}");
 }
 
-/// A receiver alone answers the end of the peer's direction; another peer may go on with its own, and
-/// is waited for in vain for a while.
+/// A receiver alone answers the end of the peer's direction; another peer may go on with its own,
+/// and is waited for in vain for a while.
 #[tokio::test]
 async fn a_sender_alone_waits_for_the_end_of_its_peer() {
     let patience = Duration::from_millis(300);

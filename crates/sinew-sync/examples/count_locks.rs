@@ -1,8 +1,8 @@
 //! Takes and gives back a free lock a number of times, for `ci/count-locks.sh` to count
 //! instructions.
 //!
-//! `count_locks KIND PAIRS`, where KIND is one of [`KINDS`]. The kinds `raw-…` execute the two atomic
-//! operations alone. Without arguments, each kind runs for a moment.
+//! `count_locks KIND PAIRS`, where KIND is one of [`KINDS`]. The kinds `raw-…` execute the two
+//! atomic operations alone. Without arguments, each kind runs for a moment.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};

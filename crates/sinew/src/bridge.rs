@@ -119,10 +119,11 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// The first that is not a [recoverable](Error::is_recoverable) one of a source, once everything that was received before,
-    /// in both directions, has been sent on as far as it can be. The sinks are not closed then, so that
-    /// those who receive from them take it for a crash when the bridge is dropped, where they can tell
-    /// ([what success means](crate#what-success-means)). A further call gives the same error.
+    /// The first that is not a [recoverable](Error::is_recoverable) one of a source, once
+    /// everything that was received before, in both directions, has been sent on as far as it can
+    /// be. The sinks are not closed then, so that those who receive from them take it for a crash
+    /// when the bridge is dropped, where they can tell ([what success
+    /// means](crate#what-success-means)). A further call gives the same error.
     ///
     /// # Cancel safety
     ///

@@ -50,9 +50,9 @@
 //!
 //! # What success means
 //!
-//! What a sender knows when `send` and `close` have returned `Ok`, and what the receiver is told of a
-//! sink that was dropped before it was closed (by `?`, by a panic) or whose process was killed. Where the
-//! table says *crash*, the receiver gets what was sent, and then an error with
+//! What a sender knows when `send` and `close` have returned `Ok`, and what the receiver is told of
+//! a sink that was dropped before it was closed (by `?`, by a panic) or whose process was killed.
+//! Where the table says *crash*, the receiver gets what was sent, and then an error with
 //! [`is_peer_crashed`](Error::is_peer_crashed); where it says *end*, it gets `None`, as after a `close`,
 //! because the mechanism cannot tell the two apart.
 //!
@@ -72,8 +72,8 @@
 //! | `udp` | on its way: it may be lost | as of `send` | nothing | nothing |
 //! | `sem`, `sysvsem`, `futex` | posted, or stored | as of `send` | nothing | nothing |
 //!
-//! A receiver's process that has read a message may still fail before it has done anything with it. A
-//! sender that has to know more needs an answer in its own protocol.
+//! A receiver's process that has read a message may still fail before it has done anything with it.
+//! A sender that has to know more needs an answer in its own protocol.
 
 mod bridge;
 mod open;

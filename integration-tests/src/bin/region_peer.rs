@@ -1,9 +1,10 @@
 //! The second process of the tests of regions.
 //!
-//! `region_peer send PLACE WAIT BOARD SEED` sends numbered messages, from the first that is not published yet on, until
-//! the board says to stop; `region_peer peek …` and `region_peer recv …` check that each message is the one of its number,
-//! and note on the board how far they have come. `region_peer hold PLACE` attaches a region, says so, and holds it;
-//! `region_peer say PLACE` sends one message, says so or why not, and keeps its end.
+//! `region_peer send PLACE WAIT BOARD SEED` sends numbered messages, from the first that is not
+//! published yet on, until the board says to stop; `region_peer peek …` and `region_peer recv …`
+//! check that each message is the one of its number, and note on the board how far they have come.
+//! `region_peer hold PLACE` attaches a region, says so, and holds it; `region_peer say PLACE` sends
+//! one message, says so or why not, and keeps its end.
 
 use std::time::Duration;
 

@@ -37,10 +37,11 @@ pub use sysv::SysvTarget;
 ///
 /// # Escapes
 ///
-/// `%` and two hexadecimal digits stand for a byte. In canonical form they are upper-case and used for
-/// nothing but `%`, control characters, bytes that are not UTF-8, a `?` in the rest and a `&` in a
-/// value. Spaces mean themselves. A command, of `exec:`, has no control characters but tabs, which mean
-/// themselves, and newlines: `exec:printf %02d 7` is an error, and `%2502d` is what it means.
+/// `%` and two hexadecimal digits stand for a byte. In canonical form they are upper-case and used
+/// for nothing but `%`, control characters, bytes that are not UTF-8, a `?` in the rest and a `&`
+/// in a value. Spaces mean themselves. A command, of `exec:`, has no control characters but tabs,
+/// which mean themselves, and newlines: `exec:printf %02d 7` is an error, and `%2502d` is what it
+/// means.
 ///
 /// # Examples
 ///
@@ -135,8 +136,8 @@ impl Address {
     }
 
     /// The host, without the brackets of an IPv6 address, and the port, for `tcp:` and `udp:`. The
-    /// zone of a link-local address, an interface, follows the host after a `%`: `[fe80::1%25eth0]:9`
-    /// has the host `fe80::1%eth0`.
+    /// zone of a link-local address, an interface, follows the host after a `%`:
+    /// `[fe80::1%25eth0]:9` has the host `fe80::1%eth0`.
     pub fn host_port(&self) -> Option<(&str, u16)> {
         match self.scheme {
             Scheme::Tcp | Scheme::Udp => rest::host_port(self.rest.to_str()?).ok(),

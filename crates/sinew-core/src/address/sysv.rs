@@ -9,8 +9,8 @@ use super::value::is_decimal;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SysvTarget<'a> {
-    /// By a key: `0x5e1f`, or decimal. No address has key 0, `IPC_PRIVATE`, which makes a new object
-    /// each time.
+    /// By a key: `0x5e1f`, or decimal. No address has key 0, `IPC_PRIVATE`, which makes a new
+    /// object each time.
     Key(i32),
     /// By the kernel's id: `id=3`.
     Id(i32),

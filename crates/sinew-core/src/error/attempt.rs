@@ -47,8 +47,9 @@ impl<T> TrySendError<T> {
     /// A [`Rejected`](Self::Rejected) if `error` is about the value, and a [`Closed`](Self::Closed)
     /// otherwise.
     ///
-    /// It is about the value if it is recoverable, of kind [`InvalidInput`](ErrorKind::InvalidInput),
-    /// or the [`LimitExceeded`](ErrorKind::LimitExceeded) of a length.
+    /// It is about the value if it is recoverable, of kind
+    /// [`InvalidInput`](ErrorKind::InvalidInput), or the
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded) of a length.
     pub fn failed(value: T, error: Error) -> Self {
         let is_of_value = match error.kind() {
             ErrorKind::InvalidInput => true,

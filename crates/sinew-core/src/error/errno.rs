@@ -85,7 +85,8 @@ const SANDBOXED: &[&str] = &[
     "pidfd_open",
 ];
 
-/// Why a system call does not exist here, with the remedy: `ENOSYS`, or `EPERM` of a seccomp filter.
+/// Why a system call does not exist here, with the remedy: `ENOSYS`, or `EPERM` of a seccomp
+/// filter.
 pub(super) fn sandboxed(operation: &str, errno: i32) -> Option<(&'static str, &'static str)> {
     match known(errno)? {
         Errno::PERM if SANDBOXED.contains(&operation) => Some((

@@ -44,9 +44,9 @@ pub enum Framing {
     /// [`LengthDelimitedCodec`](tokio_util::codec::LengthDelimitedCodec) makes by default. A stream that
     /// ends within a message is an error.
     Length,
-    /// Nothing is added, for programs that know nothing of messages. What is sent is written as it is.
-    /// What is received is whatever a read returned, at most the longest message: its boundaries mean
-    /// nothing, and none is empty.
+    /// Nothing is added, for programs that know nothing of messages. What is sent is written as it
+    /// is. What is received is whatever a read returned, at most the longest message: its
+    /// boundaries mean nothing, and none is empty.
     Unframed,
 }
 

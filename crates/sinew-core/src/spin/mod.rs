@@ -61,8 +61,9 @@ impl Looks {
         turn: 4,
         pause: 1,
     };
-    /// For a system call that receives, some two microseconds in each poll. A pause between two looks makes the
-    /// sender wait for room: with 64 turns, one way through a pipe carried two thirds of the messages.
+    /// For a system call that receives, some two microseconds in each poll. A pause between two
+    /// looks makes the sender wait for room: with 64 turns, one way through a pipe carried two
+    /// thirds of the messages.
     pub const RECEIVE: Self = Self {
         first: 8,
         turn: 8,

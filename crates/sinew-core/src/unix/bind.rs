@@ -33,17 +33,17 @@ struct Maker<'a, F> {
     backlog: Option<i32>,
 }
 
-/// Binds a socket that `socket` makes to a path or an abstract name, and listens where a `backlog` is
-/// given.
+/// Binds a socket that `socket` makes to a path or an abstract name, and listens where a `backlog`
+/// is given.
 ///
-/// A path gets exactly the permissions `mode`, or what the umask leaves of 0777. Between bind(2) and
-/// chmod(2) it has fewer, never more.
+/// A path gets exactly the permissions `mode`, or what the umask leaves of 0777. Between bind(2)
+/// and chmod(2) it has fewer, never more.
 ///
-/// A socket file that no socket is bound to any more is replaced. The path of a live socket is never
-/// taken. Of several processes that bind one path at the same time, one succeeds: each holds a lock
-/// on the file `.NAME.sinew-lock` beside the path while it looks and binds, and removes that file
-/// afterwards. A process that is killed in between leaves this empty file, which the next one uses.
-/// Where the file cannot be made, a free path is bound all the same.
+/// A socket file that no socket is bound to any more is replaced. The path of a live socket is
+/// never taken. Of several processes that bind one path at the same time, one succeeds: each holds
+/// a lock on the file `.NAME.sinew-lock` beside the path while it looks and binds, and removes that
+/// file afterwards. A process that is killed in between leaves this empty file, which the next one
+/// uses. Where the file cannot be made, a free path is bound all the same.
 ///
 /// The lock is between processes that call this function. unlink(2) takes a name: a program that
 /// removes the dead socket and binds one of its own between two system calls of this function is
@@ -54,8 +54,8 @@ struct Maker<'a, F> {
 /// # Errors
 ///
 /// `EADDRINUSE` if a live socket is there, or if another process is binding the path; `EEXIST` if
-/// something else is there; `ENAMETOOLONG` above 107 bytes; `ENOENT` without the directory; `EACCES`
-/// without permission to write to it.
+/// something else is there; `ENAMETOOLONG` above 107 bytes; `ENOENT` without the directory;
+/// `EACCES` without permission to write to it.
 pub fn bind_unix<F>(
     endpoint: &UnixEndpoint,
     mode: Option<u32>,

@@ -74,7 +74,8 @@ impl Lock {
             .open(path)?;
         let opened = file.metadata()?;
         if !opened.is_file() || opened.len() != 0 {
-            // The lock's file is removed in the end, so the file of another program is not taken for it.
+            // The lock's file is removed in the end, so the file of another program is not taken
+            // for it.
             return Err(io::Error::other("it is no empty file"));
         }
         loop {

@@ -5,11 +5,11 @@
 //!
 //! # Memory of a file
 //!
-//! A process chooses a random even number from 2⁶² to 2⁶³ − 2, and places a write lock on the one byte
-//! of the file at that offset, far beyond its end. The number is the word. Another process asks
-//! whether that byte is locked (`F_OFD_GETLK`), which needs no permission, no /proc and no pid. So
-//! it works across pid, time and user namespaces, and for a file that a reboot has survived. A word
-//! is never used again.
+//! A process chooses a random even number from 2⁶² to 2⁶³ − 2, and places a write lock on the one
+//! byte of the file at that offset, far beyond its end. The number is the word. Another process
+//! asks whether that byte is locked (`F_OFD_GETLK`), which needs no permission, no /proc and no
+//! pid. So it works across pid, time and user namespaces, and for a file that a reboot has
+//! survived. A word is never used again.
 //!
 //! The lock is an *open file description lock*, `F_OFD_SETLK` in fcntl(2), on a description that
 //! nobody else has: the file is opened anew for it. The alternative, a POSIX record lock, is not
@@ -188,7 +188,8 @@ impl Presence {
         self.seat.has(word)
     }
 
-    /// Makes this process one that others can see, and returns its word, which is even and not zero.
+    /// Makes this process one that others can see, and returns its word, which is even and not
+    /// zero.
     ///
     /// It stays so until the region is dropped. That costs a descriptor for memory of a file.
     ///

@@ -48,7 +48,7 @@ impl Role {
 
 /// What an end keeps about itself, words.
 pub(super) type Slot = View<[AtomicU64; 16]>;
-/// Who has the end: the word of a [`Presence`](sinew_memory::Presence), or zero.
+/// The word of the process that has the end ([`Presence`](sinew_memory::Presence)), or zero.
 pub(super) const SLOT_HOLDER: usize = 0;
 /// How often the end was taken.
 pub(super) const SLOT_EPOCH: usize = 1;
@@ -62,7 +62,7 @@ pub(super) const SLOT_LABEL: usize = 2;
 pub(super) const SLOT_TALLY: usize = 4;
 /// Of a sender: where its cursor was when it was opened.
 pub(super) const SLOT_OPENED: usize = 8;
-/// The pid of who took the end last, in its own namespace: for messages alone.
+/// The pid of the process that took the end last, in its own namespace: for messages alone.
 pub(super) const SLOT_PID: usize = 9;
 
 /// A ring in a region, of one direction.

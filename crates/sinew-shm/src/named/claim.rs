@@ -115,7 +115,7 @@ impl Claim {
         sinew_sync::wake(&self.peer_bell, u32::MAX);
     }
 
-    /// The word of who has the other end.
+    /// The word of the process that has the other end.
     pub(super) fn peer(&self) -> Option<u64> {
         match self.peer[SLOT_HOLDER].load(Ordering::Acquire) {
             0 => None,

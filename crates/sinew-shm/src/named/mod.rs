@@ -39,15 +39,18 @@
 //!
 //! # Ends
 //!
-//! - A sender that was closed, or dropped without [`Options::crash_on_drop`]: `None`, after everything that it had published, also for a receiver that
-//!   comes later. `recv` may be called again, and waits for the next sender.
-//! - A sender whose process died, or that was dropped with it: everything that it had published, then an error with
+//! - A sender that was closed, or dropped without [`Options::crash_on_drop`]: `None`, after
+//!   everything that it had published, also for a receiver that comes later. `recv` may be called
+//!   again, and waits for the next sender.
+//! - A sender whose process died, or that was dropped with it: everything that it had published,
+//!   then an error with
 //!   [`is_peer_crashed`](sinew_core::Error::is_peer_crashed), also if its successor is there already. Found out
 //!   within 100 ms.
 //! - A receiver that was closed, or died: nothing changes for the sender until the ring is full. Then `send` fails.
-//! - A name that was removed while the other end was free: nobody can come there any more. A receiver that waits, and a
-//!   sender that waits for room, get an error of kind [`Closed`](sinew_core::ErrorKind::Closed) that says so, within 100 ms.
-//!   Two that have met need no name, and neither does a [`Region`](sinew_memory::Region) that is handed over.
+//! - A name that was removed while the other end was free: nobody can come there any more. A
+//!   receiver that waits, and a sender that waits for room, get an error of kind
+//!   [`Closed`](sinew_core::ErrorKind::Closed) that says so, within 100 ms. Two that have met need
+//!   no name, and neither does a [`Region`](sinew_memory::Region) that is handed over.
 //! - With [`Options::await_successor`] these are no ends: a receiver passes over a close, takes a crash for a
 //!   [recoverable](sinew_core::Error::is_recoverable) error, and goes on with the next sender; a full
 //!   sender waits for the next receiver.
@@ -83,8 +86,8 @@
 //!
 //! # Containers and children
 //!
-//! Processes in different pid, time and user namespaces can share a channel in POSIX shared memory or in
-//! a file, and learn of each other's death, since they hold locks on the file: see
+//! Processes in different pid, time and user namespaces can share a channel in POSIX shared memory
+//! or in a file, and learn of each other's death, since they hold locks on the file: see
 //! [`Region::presence`](sinew_memory::Region::presence). A SysV segment cannot be locked. There, the
 //! process that comes second is refused with an error of kind
 //! [`Unsupported`](sinew_core::ErrorKind::Unsupported) if it cannot see the first.

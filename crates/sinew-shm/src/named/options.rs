@@ -109,8 +109,9 @@ impl Options {
         self
     }
 
-    /// Whether a sender that is dropped before it was closed is one that died, to the receiver: so a task
-    /// that fails midway does not look as if it had sent all. Default: false, dropping closes it.
+    /// Whether a sender that is dropped before it was closed is one that died, to the receiver: so
+    /// a task that fails midway does not look as if it had sent all. Default: false, dropping
+    /// closes it.
     #[must_use]
     pub fn crash_on_drop(mut self, crash_on_drop: bool) -> Self {
         self.crash_on_drop = crash_on_drop;

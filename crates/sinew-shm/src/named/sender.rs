@@ -433,7 +433,8 @@ impl Sender {
         self.check_intact()
     }
 
-    /// Says with `last` that this was all, or that it may not have been, where something has to be said.
+    /// Says with `last` that this was all, or that it may not have been, where something has to be
+    /// said.
     fn leave(&mut self, last: u32) {
         if std::mem::replace(&mut self.closed, true)
             || self.failed.is_some()

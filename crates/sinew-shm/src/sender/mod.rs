@@ -43,8 +43,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// A message is *published* once `send` (or `flush`, `try_send`, [`Loan::commit`]) has returned: it is
 /// then in memory that outlives this process, and the peer gets it even if this process is killed.
 ///
-/// Dropping the sender before it was [closed](Self::close) publishes what is staged, and is a crash to
-/// the peer: its receiver gets everything, and then an error with
+/// Dropping the sender before it was [closed](Self::close) publishes what is staged, and is a crash
+/// to the peer: its receiver gets everything, and then an error with
 /// [`is_peer_crashed`](Error::is_peer_crashed). So a task that fails midway, or panics, does not look
 /// as if it had sent all.
 ///
@@ -273,8 +273,9 @@ impl Sender {
         }
     }
 
-    /// Lends `len` bytes to write a message in place: in the ring up to the threshold, above it in memory
-    /// that is [used again](crate::Options::reused_memory) or that the receiver will map. Waits for room.
+    /// Lends `len` bytes to write a message in place: in the ring up to the threshold, above it in
+    /// memory that is [used again](crate::Options::reused_memory) or that the receiver will map.
+    /// Waits for room.
     ///
     /// The bytes begin with whatever was there; [`Loan::commit`] sends as many as are wanted, and a
     /// loan that is dropped sends nothing.

@@ -174,10 +174,10 @@ impl Connection {
         &mut self.receiver
     }
 
-    /// Splits into halves, for different tasks. Dropping the sender before it was closed is a crash to the
-    /// peer: see [`Sender`]. Where nothing is
-    /// to be received, use [`into_sender`](Self::into_sender): what is unread when both halves have gone
-    /// has the connection reset.
+    /// Splits into halves, for different tasks. Dropping the sender before it was closed is a crash
+    /// to the peer: see [`Sender`]. Where nothing is to be received, use
+    /// [`into_sender`](Self::into_sender): what is unread when both halves have gone has the
+    /// connection reset.
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender, self.receiver)
     }
@@ -190,10 +190,10 @@ impl Connection {
         self.sender
     }
 
-    /// The receiver alone. The other direction ends when everything was read up to the end of the peer's,
-    /// for which the [`close`](Sender::close) of a sender alone waits, or with the receiver. What the sink collected, or is left
-    /// of a message that was accepted, is written if there is room now: call [`Sender::flush`] first to be
-    /// sure.
+    /// The receiver alone. The other direction ends when everything was read up to the end of the
+    /// peer's, for which the [`close`](Sender::close) of a sender alone waits, or with the
+    /// receiver. What the sink collected, or is left of a message that was accepted, is written if
+    /// there is room now: call [`Sender::flush`] first to be sure.
     pub fn into_receiver(mut self) -> Receiver {
         self.sender.keep_open();
         drop(self.sender);

@@ -159,10 +159,10 @@ impl Options {
     /// What becomes of data that the peer's host has not acknowledged when the sender closes.
     ///
     /// With zero it is thrown away when the connection is dropped, and the peer gets a reset
-    /// (`SO_LINGER`). With a longer time, [`close`](super::Sender::close) fails if the peer's answer, for
-    /// which it waits in any case, takes longer. What is dropped without waiting, the kernel goes on to
-    /// send in the background. (The kernel's own way to wait would block the thread that drops the
-    /// connection.)
+    /// (`SO_LINGER`). With a longer time, [`close`](super::Sender::close) fails if the peer's
+    /// answer, for which it waits in any case, takes longer. What is dropped without waiting, the
+    /// kernel goes on to send in the background. (The kernel's own way to wait would block the
+    /// thread that drops the connection.)
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = Some(linger);

@@ -28,11 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `send` writes at once, one system call for each message. The sink collects, and writes all that was
 /// collected when it is flushed, or when it holds 64 KiB.
 ///
-/// Dropping the sender before it was [closed](Self::close) is a crash to the peer, after one try to write
-/// what was collected: the peer gets what was written, and then an error with
+/// Dropping the sender before it was [closed](Self::close) is a crash to the peer, after one try to
+/// write what was collected: the peer gets what was written, and then an error with
 /// [`is_peer_crashed`](Error::is_peer_crashed). With `Framing::Lines` the connection has to be reset for
-/// that, as soon as its receiver is dropped too: what the peer's host has not received by then is lost.
-/// It is not reset if nothing was sent.
+/// that, as soon as its receiver is dropped too: what the peer's host has not received by then is
+/// lost. It is not reset if nothing was sent.
 pub struct Sender {
     writer: FrameWriter<WriteIo>,
     keep_open: bool,
@@ -117,14 +117,15 @@ impl Sender {
         unanswered(discard, writer.flush()).await
     }
 
-    /// Writes all that was collected, and ends this direction: the peer gets everything, then `None`. The
-    /// receiver goes on.
+    /// Writes all that was collected, and ends this direction: the peer gets everything, then
+    /// `None`. The receiver goes on.
     ///
     /// With [`linger`](super::Options::linger), and of a sender
     /// [alone](super::Connection::into_sender), beside which nobody receives, it waits until the peer's
-    /// host has acknowledged everything. That host acknowledges also what the peer's process has not
-    /// read. So a sender alone waits until the peer ends its direction as well: a peer that closes
-    /// without having read everything resets the connection, which is an error. A peer that does not end its direction is waited for no longer than
+    /// host has acknowledged everything. That host acknowledges also what the peer's process has
+    /// not read. So a sender alone waits until the peer ends its direction as well: a peer that
+    /// closes without having read everything resets the connection, which is an error. A peer that
+    /// does not end its direction is waited for no longer than
     /// [`linger`](super::Options::linger) says, or 5 s, if its host has acknowledged everything. Let
     /// [`keepalive`](super::Options::keepalive) notice a peer that is not there any more.
     ///
@@ -132,8 +133,8 @@ impl Sender {
     ///
     /// As for [`send`](Self::send). Of a sender alone, with
     /// [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if the peer went away before it had read
-    /// everything: because its process died, because it closed the connection, or because it has never
-    /// accepted it. Where the receiver is there as well, it gets that error. Of kind
+    /// everything: because its process died, because it closed the connection, or because it has
+    /// never accepted it. Where the receiver is there as well, it gets that error. Of kind
     /// [`TimedOut`](ErrorKind::TimedOut) if the peer's host has not acknowledged everything in the time
     /// that [`linger`](super::Options::linger) gives it.
     ///
@@ -165,8 +166,8 @@ impl Sender {
         WriteIo::new(self.writer.get_ref().link.clone())
     }
 
-    /// Ends this direction as a crash: within a message where the framing can tell that, otherwise with a
-    /// reset.
+    /// Ends this direction as a crash: within a message where the framing can tell that, otherwise
+    /// with a reset.
     fn crash(&mut self) {
         if self.writer.pending() > 0 {
             self.writer.get_ref().enlarge();

@@ -52,9 +52,9 @@ impl From<Inherited> for OwnedFd {
 /// The sockets that this process was started with, by the protocol of [sd_listen_fds(3)]: `LISTEN_FDS`
 /// of them from descriptor 3 on, meant for the process `LISTEN_PID`, with the names `LISTEN_FDNAMES`.
 ///
-/// Each is taken once, by [`take_inherited`]: a second call gives those that are left, which is none. They are made
-/// close-on-exec. The variables stay as they are, as changing them is not sound beside other threads;
-/// their `LISTEN_PID` keeps children from taking them for theirs.
+/// Each is taken once, by [`take_inherited`]: a second call gives those that are left, which is
+/// none. They are made close-on-exec. The variables stay as they are, as changing them is not sound
+/// beside other threads; their `LISTEN_PID` keeps children from taking them for theirs.
 ///
 /// Without the variables, or if they are meant for another process, there are none.
 ///

@@ -1,9 +1,10 @@
 //! Telling a peer that it is not admitted.
 //!
 //! A connection that is just closed looks like one whose peer has died. So a byte out of band
-//! (`MSG_OOB` of recv(2), Linux 5.15) goes before the end of a stream, which is no message to a foreign
-//! peer: it does not read it unless it asks for such bytes. A Sinew peer has it inline
-//! (`SO_OOBINLINE`), where it stays at the head of what is to be read. Packets have nothing of this kind.
+//! (`MSG_OOB` of recv(2), Linux 5.15) goes before the end of a stream, which is no message to a
+//! foreign peer: it does not read it unless it asks for such bytes. A Sinew peer has it inline
+//! (`SO_OOBINLINE`), where it stays at the head of what is to be read. Packets have nothing of this
+//! kind.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,8 +21,8 @@ pub(crate) fn tell(socket: &OwnedFd) {
     let _not_a_stream = rustix::net::send(socket, b"!", SEND | SendFlags::OOB);
 }
 
-/// Has the socket of an end that has connected keep what [`tell`] sends. Without this, which no kernel
-/// refuses, it would not be told.
+/// Has the socket of an end that has connected keep what [`tell`] sends. Without this, which no
+/// kernel refuses, it would not be told.
 pub(crate) fn expect(socket: &OwnedFd) {
     let _as_before = sockopt::set_socket_oobinline(socket, true);
 }

@@ -13,15 +13,15 @@ use crate::link::{Link, SEND};
 use crate::outlet::Outlet;
 use crate::sys;
 
-/// What the kernel counts for each message is more than this: its own bookkeeping is part of it. Fewer
-/// bytes are those of a message that it has handed over and is about to free.
+/// What the kernel counts for each message is more than this: its own bookkeeping is part of it.
+/// Fewer bytes are those of a message that it has handed over and is about to free.
 const LEAST: i32 = 256;
 
 /// Ready once the peer's process has read everything that was sent through `link`, or has gone.
 ///
 /// This end must not have ended its direction yet: after that, nothing tells whether the peer still
-/// receives. The kernel reports room (`EPOLLOUT`) each time that the peer has read something, so that
-/// nothing is asked in vain.
+/// receives. The kernel reports room (`EPOLLOUT`) each time that the peer has read something, so
+/// that nothing is asked in vain.
 pub(crate) fn poll_read(
     outlet: &mut Outlet,
     cx: &mut Context<'_>,

@@ -193,8 +193,9 @@ impl Driver {
         }
     }
 
-    /// Has `look` called every 40 ms, by one task of the runtime for all who watch, until the result is
-    /// dropped: for what nobody wakes one for, such as the [end](sinew_memory::Presence::judge) of a process.
+    /// Has `look` called every 40 ms, by one task of the runtime for all who watch, until the
+    /// result is dropped: for what nobody wakes one for, such as the
+    /// [end](sinew_memory::Presence::judge) of a process.
     ///
     /// `look` must not block; it wakes whom it may concern. It is called in the runtime of this driver, whose end is
     /// that of all watches, and may be under way while the result is dropped. One that panics is not called again.

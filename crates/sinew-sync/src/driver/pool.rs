@@ -1,5 +1,5 @@
-//! Waiting with threads, each for as many words as futex_waitv(2) takes. Where that is missing, each waits
-//! for one word with futex(2).
+//! Waiting with threads, each for as many words as futex_waitv(2) takes. Where that is missing,
+//! each waits for one word with futex(2).
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +30,8 @@ struct State {
 }
 
 impl Pool {
-    /// Finds out whether the kernel has futex_waitv(2), of Linux 5.16, and lets this process call it.
+    /// Finds out whether the kernel has futex_waitv(2), of Linux 5.16, and lets this process call
+    /// it.
     pub(super) fn new() -> Result<Self, Errno> {
         let word = AtomicU32::new(1);
         let mut list = WaitList::new();

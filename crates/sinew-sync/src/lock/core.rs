@@ -186,8 +186,8 @@ impl Core {
         }
     }
 
-    /// Whether a waiter has something to do that nobody will wake it for: the owner is dead, or cannot be judged, or the
-    /// lock is free because a process died that had been woken for it.
+    /// Whether a waiter has something to do that nobody will wake it for: the owner is dead, or
+    /// cannot be judged, or the lock is free because a process died that had been woken for it.
     pub(super) fn is_suspicious(&self) -> bool {
         let holder = self.state().owner();
         holder == 0 || self.presence.judge(holder) != Fate::Lives

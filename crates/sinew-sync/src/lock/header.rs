@@ -19,8 +19,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// With the version of the layout in the last place. Those of version 1 that have owners name them by
-    /// number and start time.
+    /// With the version of the layout in the last place. Those of version 1 that have owners name
+    /// them by number and start time.
     fn magic(self) -> u32 {
         u32::from_le_bytes(match self {
             Self::Mutex => *b"SMx2",

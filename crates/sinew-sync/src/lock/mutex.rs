@@ -20,12 +20,13 @@ use crate::slow::Slow;
 ///
 /// A process that is killed while it holds the lock does not keep it: waiters, and whoever locks next, get
 /// [`LockError::OwnerDied`] within 100 ms, with the lock and the data. They [recover](crate::OwnerDied::recover) it,
-/// or [give the data up](crate::OwnerDied::poison). A process that executes another program counts as one that died.
+/// or [give the data up](crate::OwnerDied::poison). A process that executes another program counts
+/// as one that died.
 ///
 /// The owner is a process that has a lock on the region's file (see
 /// [`Region::presence`](crate::Region::presence)), which works between containers, too. SysV segments
-/// and anonymous memory have no file: there, an owner in another pid or time namespace is an error of
-/// kind [`Unsupported`](sinew_core::ErrorKind::Unsupported), after 40 ms of waiting for it.
+/// and anonymous memory have no file: there, an owner in another pid or time namespace is an error
+/// of kind [`Unsupported`](sinew_core::ErrorKind::Unsupported), after 40 ms of waiting for it.
 ///
 /// # Children
 ///

@@ -6,7 +6,7 @@ use sinew_memory::{Fate, Presence, Region, View};
 use super::core::{Core, Waiter};
 use crate::driver::Driver;
 
-/// Who reads: a slot for each, with the word of its process, so that a reader's death is noticed.
+/// The readers: a slot for each, with the word of its process, so that a reader's death is noticed.
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
     slots: View<[AtomicU64; Readers::MOST]>,

@@ -2,8 +2,8 @@ use sinew_core::{Error, Home};
 
 use super::semaphore::Semaphore;
 
-/// Units of a [`Semaphore`], given back on drop, and as they were taken: with or without undo. A child that is
-/// forked has a copy, which gives nothing back.
+/// Units of a [`Semaphore`], given back on drop, and as they were taken: with or without undo. A
+/// child that is forked has a copy, which gives nothing back.
 #[derive(Debug)]
 #[must_use = "dropped, it gives the units back at once"]
 pub struct Permit {

@@ -33,8 +33,9 @@ const TAKEN: [Scheme; 4] = [
 
 /// Listens at `address` for any number of peers: a `Stream` of [`Connection`]s.
 ///
-/// It takes addresses of the schemes `shm:`, `unix:`, `unix-seqpacket:` and `tcp:`, with the parameters
-/// that [`open`](crate::open) takes of an end that listens, but for `timeout`, and besides:
+/// It takes addresses of the schemes `shm:`, `unix:`, `unix-seqpacket:` and `tcp:`, with the
+/// parameters that [`open`](crate::open) takes of an end that listens, but for `timeout`, and
+/// besides:
 ///
 /// | parameter | default | |
 /// |---|---|---|
@@ -43,9 +44,9 @@ const TAKEN: [Scheme; 4] = [
 ///
 /// # Errors
 ///
-/// Of kind [`InvalidAddress`](ErrorKind::InvalidAddress) for an address that nobody can connect to, or
-/// that says `connect`, `timeout` or `peers=one`; otherwise those of [`open`](crate::open) for an end
-/// that listens, such as `EADDRINUSE`.
+/// Of kind [`InvalidAddress`](ErrorKind::InvalidAddress) for an address that nobody can connect to,
+/// or that says `connect`, `timeout` or `peers=one`; otherwise those of [`open`](crate::open) for
+/// an end that listens, such as `EADDRINUSE`.
 ///
 /// # Cancel safety
 ///
@@ -246,8 +247,8 @@ impl Listener {
         }
     }
 
-    /// Where it listens: the address that it was opened with, with the port that the kernel has chosen
-    /// where that says 0.
+    /// Where it listens: the address that it was opened with, with the port that the kernel has
+    /// chosen where that says 0.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -347,7 +348,8 @@ impl Connection {
         }
     }
 
-    /// The direction in which this end sends, as [`open_sender`](crate::open_sender) would leave it.
+    /// The direction in which this end sends, as [`open_sender`](crate::open_sender) would leave
+    /// it.
     pub fn into_sender(self) -> BoxSink {
         match self.kind {
             #[cfg(feature = "shm")]
@@ -361,8 +363,8 @@ impl Connection {
         }
     }
 
-    /// The direction in which this end receives, as [`open_receiver`](crate::open_receiver) would leave
-    /// it.
+    /// The direction in which this end receives, as [`open_receiver`](crate::open_receiver) would
+    /// leave it.
     pub fn into_receiver(self) -> BoxStream {
         match self.kind {
             #[cfg(feature = "shm")]

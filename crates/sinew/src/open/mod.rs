@@ -134,10 +134,10 @@ macro_rules! dispatch {
 /// (`exec:sh -c 'a | b'` has one), and with `%3F` for a question mark. [`open_sender`] leaves its output
 /// to our standard output, [`open_receiver`] gives it no input.
 ///
-/// The sink's `close` ends its input; a sink that was opened alone then waits for its end. A program that
-/// fails is an error with [`is_peer_crashed`](Error::is_peer_crashed) at the end. It is the leader of a
-/// process group of its own, which is killed when the halves are dropped before: the program, and what it
-/// has started.
+/// The sink's `close` ends its input; a sink that was opened alone then waits for its end. A
+/// program that fails is an error with [`is_peer_crashed`](Error::is_peer_crashed) at the end. It
+/// is the leader of a process group of its own, which is killed when the halves are dropped before:
+/// the program, and what it has started.
 ///
 /// | parameter | default | |
 /// |---|---|---|
@@ -166,9 +166,9 @@ macro_rules! dispatch {
 ///
 /// # `unix:`, `unix-seqpacket:`, `tcp:`
 ///
-/// A connection between two processes. One listens, until one peer has connected, and gives the address
-/// free again then; the other connects. Of several that connect at once one is taken; the others fail,
-/// at the latest when they close. `listen` takes them all.
+/// A connection between two processes. One listens, until one peer has connected, and gives the
+/// address free again then; the other connects. Of several that connect at once one is taken; the
+/// others fail, at the latest when they close. `listen` takes them all.
 ///
 /// | parameter | default | |
 /// |---|---|---|
@@ -188,8 +188,8 @@ macro_rules! dispatch {
 /// Port 0 is one that is free. An end that listens logs which, at the level `info` with the target
 /// `sinew::listening`; [`Listener::address`](crate::Listener::address) has it, too.
 ///
-/// The host of `tcp:` and `udp:` is a name or an address, of IPv6 in brackets. A link-local one names its
-/// interface: `tcp:[fe80::1%25eth0]:9000`, where `%25` stands for a percent sign.
+/// The host of `tcp:` and `udp:` is a name or an address, of IPv6 in brackets. A link-local one
+/// names its interface: `tcp:[fe80::1%25eth0]:9000`, where `%25` stands for a percent sign.
 ///
 /// The framing is by length unless the address says otherwise, so that every message crosses as it is,
 /// and one that was cut off is noticed.
@@ -320,8 +320,8 @@ pub async fn open(address: &Address) -> Result<(BoxSink, BoxStream), Error> {
 /// `shm:` channel's other direction nothing is left: a peer that sends is told that it is closed. What
 /// comes back on a socket is dropped.
 ///
-/// Closing the sink is what tells the peer that all was sent: a sink that is dropped before is a crash to
-/// it, where the mechanism can tell ([what success means](crate#what-success-means)).
+/// Closing the sink is what tells the peer that all was sent: a sink that is dropped before is a
+/// crash to it, where the mechanism can tell ([what success means](crate#what-success-means)).
 ///
 /// # Errors
 ///

@@ -19,9 +19,9 @@ use super::parameters::{endpoint_mode, invalid, named};
 /// For how long to wait for a listener where the address does not say.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The backlog of a listener that takes one peer: the kernel queues one more than it is told to. Those
-/// that come later are not connected as long as one waits, and learn at once that nobody listens any
-/// more when the one has been taken.
+/// The backlog of a listener that takes one peer: the kernel queues one more than it is told to.
+/// Those that come later are not connected as long as one waits, and learn at once that nobody
+/// listens any more when the one has been taken.
 const ONE_PEER: u32 = 0;
 
 /// Which part an end takes in finding the other.
@@ -356,8 +356,8 @@ async fn bound_udp(address: &Address) -> Result<udp::Socket, Error> {
     Ok(socket)
 }
 
-/// The address of an end that listens, with the port that the kernel has chosen where it says 0. That
-/// port is logged, since nobody can connect without it.
+/// The address of an end that listens, with the port that the kernel has chosen where it says 0.
+/// That port is logged, since nobody can connect without it.
 pub(super) fn chosen(address: &Address, local: SocketAddr) -> Result<Address, Error> {
     if !matches!(address.host_port(), Some((_, 0))) {
         return Ok(address.clone());

@@ -17,8 +17,8 @@ use crate::unix::packet::Outbox;
 /// Each message is one system call. Where the peer's queue is full, `send` waits and `try_send` hands
 /// the message back; the sink takes one more, keeps it, and is not ready until that has gone.
 ///
-/// Dropping the sender ends this direction: the peer gets what was sent, then `None`. Nothing in the
-/// protocol can tell it whether the sender was [closed](Self::close) before.
+/// Dropping the sender ends this direction: the peer gets what was sent, then `None`. Nothing in
+/// the protocol can tell it whether the sender was [closed](Self::close) before.
 pub struct Sender {
     outbox: Outbox,
     keep_open: bool,
@@ -85,21 +85,21 @@ impl Sender {
         .await
     }
 
-    /// Sends what the sink has kept, and ends this direction: the peer gets everything, then `None`. The
-    /// receiver goes on.
+    /// Sends what the sink has kept, and ends this direction: the peer gets everything, then
+    /// `None`. The receiver goes on.
     ///
-    /// A sender [alone](super::Connection::into_sender), beside which nobody receives, first waits until
-    /// the peer's process has read everything. What the peer does with it afterwards, only an answer can
-    /// tell. A peer that neither reads nor goes away keeps such a sender waiting: bound that by a timeout.
-    /// Where the receiver is there as well, it does not wait, since the peer may wait for its answers to be
-    /// received.
+    /// A sender [alone](super::Connection::into_sender), beside which nobody receives, first waits
+    /// until the peer's process has read everything. What the peer does with it afterwards, only an
+    /// answer can tell. A peer that neither reads nor goes away keeps such a sender waiting: bound
+    /// that by a timeout. Where the receiver is there as well, it does not wait, since the peer may
+    /// wait for its answers to be received.
     ///
     /// # Errors
     ///
     /// As for [`send`](Self::send). Of a sender alone, with
     /// [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if the peer went away before it had read
-    /// everything: because its process died, because it closed the connection, or because it has never
-    /// accepted it. Where the receiver is there as well, it gets that error.
+    /// everything: because its process died, because it closed the connection, or because it has
+    /// never accepted it. Where the receiver is there as well, it gets that error.
     ///
     /// # Cancel safety
     ///

@@ -13,9 +13,9 @@ use crate::unix::listener::Admission;
 /// Accepts connections at a path or an abstract name: a `Stream` of [`Connection`]s.
 ///
 /// Binding takes the path of a listener that died, and never that of one that lives. Dropping the
-/// listener removes its path; connections that were accepted live on. A peer that the policy does not
-/// admit is turned away, counted in [`rejected`](Self::rejected) and traced. It is told so by a byte out
-/// of band: what it does with the connection fails with an error of kind
+/// listener removes its path; connections that were accepted live on. A peer that the policy does
+/// not admit is turned away, counted in [`rejected`](Self::rejected) and traced. It is told so by a
+/// byte out of band: what it does with the connection fails with an error of kind
 /// [`Refused`](sinew_core::ErrorKind::Refused).
 pub struct Listener {
     admission: Admission,

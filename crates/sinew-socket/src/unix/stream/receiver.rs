@@ -26,9 +26,9 @@ const DISCARD: usize = 64;
 ///
 /// `None` once the peer has closed and everything was received. An error with
 /// [`is_peer_crashed`](Error::is_peer_crashed) if it ended within a message (with `Framing::Length`), or
-/// went away without having read all that was sent to it, or dropped its sender without having closed
-/// it. Of kind [`Refused`](sinew_core::ErrorKind::Refused) if the listener's policy does not admit this
-/// end. An error that
+/// went away without having read all that was sent to it, or dropped its sender without having
+/// closed it. Of kind [`Refused`](sinew_core::ErrorKind::Refused) if the listener's policy does not
+/// admit this end. An error that
 /// [`is_recoverable`](Error::is_recoverable) is about the descriptors of one message, and the stream goes
 /// on; after another error it ends, and `recv` repeats the error.
 ///

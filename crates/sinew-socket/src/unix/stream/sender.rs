@@ -26,8 +26,8 @@ const KEPT: usize = 4096;
 /// `send` writes at once, one system call for each message. The sink collects, and writes all that was
 /// collected when it is flushed, or when it holds 64 KiB; a message with descriptors is written by itself.
 ///
-/// Dropping the sender before it was [closed](Self::close) ends this direction, after one try to write
-/// what was collected: the peer gets what was written, and then an error with
+/// Dropping the sender before it was [closed](Self::close) ends this direction, after one try to
+/// write what was collected: the peer gets what was written, and then an error with
 /// [`is_peer_crashed`](Error::is_peer_crashed). With `Framing::Lines`, in which nothing can say so, it gets
 /// `None`.
 pub struct Sender {
@@ -194,21 +194,21 @@ impl Sender {
         poll_fn(|cx| self.poll_flushed(cx)).await
     }
 
-    /// Writes all that was collected, and ends this direction: the peer gets everything, then `None`. The
-    /// receiver goes on.
+    /// Writes all that was collected, and ends this direction: the peer gets everything, then
+    /// `None`. The receiver goes on.
     ///
-    /// A sender [alone](super::Connection::into_sender), beside which nobody receives, first waits until
-    /// the peer's process has read everything. What the peer does with it afterwards, only an answer can
-    /// tell. A peer that neither reads nor goes away keeps such a sender waiting: bound that by a timeout.
-    /// Where the receiver is there as well, it does not wait, since the peer may wait for its answers to be
-    /// received.
+    /// A sender [alone](super::Connection::into_sender), beside which nobody receives, first waits
+    /// until the peer's process has read everything. What the peer does with it afterwards, only an
+    /// answer can tell. A peer that neither reads nor goes away keeps such a sender waiting: bound
+    /// that by a timeout. Where the receiver is there as well, it does not wait, since the peer may
+    /// wait for its answers to be received.
     ///
     /// # Errors
     ///
     /// As for [`send`](Self::send). Of a sender alone, with
     /// [`is_peer_crashed`](Error::is_peer_crashed) (`ECONNRESET`) if the peer went away before it had read
-    /// everything: because its process died, because it closed the connection, or because it has never
-    /// accepted it. Where the receiver is there as well, it gets that error.
+    /// everything: because its process died, because it closed the connection, or because it has
+    /// never accepted it. Where the receiver is there as well, it gets that error.
     ///
     /// # Cancel safety
     ///

@@ -267,7 +267,7 @@ async fn who_is_not_admitted_is_refused() {
         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
         assert!(error.to_string().contains("policy"), "{error}");
 
-        let mut closes = stream::connect(&path).await.unwrap();
+        let mut closes = stream::connect(&path).await.unwrap().into_sender();
         let sent = closes.send("unread").await;
         let error = match sent {
             Ok(()) => closes.close().await.unwrap_err(),

@@ -247,7 +247,7 @@ async fn foreign_peers() {
 
     // Unread by it, and so the answer is not taken for received.
     let mut client = UnixStream::connect(&path).unwrap();
-    let (mut sink, _stream) = bounded(listener.accept()).await.unwrap().split();
+    let mut sink = bounded(listener.accept()).await.unwrap().into_sender();
     sink.send(Message::from("answer")).await.unwrap();
     sink.send(Message::from("unread")).await.unwrap();
     client.read_exact(&mut [0; 7]).unwrap();
